@@ -1,0 +1,53 @@
+"""The command line: one small file a verb. Data goes to stdout, talk to stderr; 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from rushes.cli import check, index, info, names, search
+
+app = typer.Typer(
+    name="rushes",
+    help="Search a folder of videos by text; train and check the methods that do it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("index")(index.index)
+app.command("search")(search.search)
+app.command("info")(info.info)
+app.command("check")(check.check)
+app.command("methods")(names.methods)
+app.command("models")(names.models)
+
+
+def main() -> None:
+    """Run the app; an error that a user can mend is one line that says how, not a traceback."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(_say(error, 1))
+    except LookupError as error:
+        if isinstance(error, (KeyError, IndexError)):
+            raise  # ours to mend, not the user's
+        sys.exit(_say(error, 2))
+    except KeyboardInterrupt:
+        typer.echo("rushes: stopped; what was done is kept, run the same command to go on", err=True)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if show:
+        from rushes import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _say(error: Exception, status: int) -> int:
+    typer.echo(f"rushes: error: {error}", err=True)
+    return status

@@ -1,0 +1,519 @@
+"""A folder of videos that can be asked: what is new gets indexed, what is gone is dropped, a text finds its moments."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from filelock import FileLock, Timeout
+
+from rushes.index.lance import LanceIndex
+from rushes.index.records import Records
+from rushes.library.encode import Encoded, Event, Finished, encode
+from rushes.library.scan import File, Scan, fingerprint, scan
+from rushes.model import Model, load
+from rushes.search import pipeline
+from rushes.types import Hit, Segment, Tokens
+from rushes.video.decode import Damage, Span
+from rushes.video.probe import VideoError
+from rushes.video.sample import policy as find_policy
+from rushes.video.worker import Decoder
+
+FORMAT = 1  # of the store; raise it when an older reader would go wrong
+STORE = ".rushes"
+COMMIT_SECONDS = 10.0  # what a kill may cost: encoded segments are stored at least this often
+COMMIT_SEGMENTS = 512
+
+Segmentation = Literal["shots", "windows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an index was made with. All its segments share them, or scores could not be compared."""
+
+    model: str = "small"
+    method: str = ""  # filled from the model
+    policy: str = "balanced"
+    segments: Segmentation = "shots"
+    digest: str = ""  # of the model's weights
+    dim: int = 0
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """A path, relative to the folder, and the content last seen there."""
+
+    path: str
+    fingerprint: str
+    size_bytes: int
+    changed_ns: int
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """One content, wherever it lies. `length` is in seconds, as far as it was decoded."""
+
+    fingerprint: str
+    status: str  # "partial", "done" or "failed"
+    length: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be indexed: a whole file, or the seconds from `start` to `end` of one."""
+
+    id: str
+    video: str
+    fingerprint: str
+    code: str
+    reason: str
+    start: float | None
+    end: float | None
+    at: str
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the index holds. `videos` counts contents: two copies of a file are one video."""
+
+    videos: int
+    files: int
+    segments: int
+    hours: float
+    unfinished: int
+    model: str
+    method: str
+    policy: str
+    segments_by: str
+    store: str
+    size_bytes: int
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one refresh did. `videos` were worked on, `segments` and `frames` were encoded by this run alone."""
+
+    videos: int
+    segments: int
+    frames: int
+    unchanged: int
+    moved: int
+    removed: int
+    failed: int
+    ignored: int
+    seconds: float
+    frames_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a refresh is, in bytes of video files: the one measure that is known before any is opened."""
+
+    done_bytes: float
+    total_bytes: int
+    frames: int
+    video: str
+
+
+class Library:
+    """A folder and its index. Opening reads nothing and writes nothing; `refresh` indexes, `search` asks."""
+
+    def __init__(self, folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = None):
+        self.folder = Path(folder).expanduser().resolve()
+        if not self.folder.is_dir():
+            raise NotADirectoryError(f"{folder} is not a folder; give the folder that holds the videos")
+        self.store = Path(store).expanduser().resolve() if store is not None else self.folder / STORE
+
+    # ------------------------------------------------------------------ asking
+
+    def search(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        group: pipeline.Group = "segment",
+        depth: int = pipeline.DEPTH,
+        by: pipeline.Candidates = pipeline.CANDIDATES,
+    ) -> list[Hit]:
+        """The `k` segments (or videos) that match `text` best, best first, with the moments inside them.
+
+        `hit.segment.video` is the path relative to the folder, with `/`. `exact` scores every segment instead of the
+        `depth` nearest candidates. An index without a segment gives no hits; a folder never indexed is an error.
+        """
+        self._settings()
+        hits = pipeline.search(
+            self.model.method,
+            self.index,
+            self.model.texts([text]).to("cpu"),
+            k=k,
+            exact=exact,
+            depth=depth,
+            by=by,
+            group=group,
+        )
+        paths = self._paths()
+        return [replace(hit, segment=replace(hit.segment, video=paths.get(hit.segment.video, "?"))) for hit in hits]
+
+    def info(self) -> Info:
+        """Counts, settings and the failure ledger."""
+        settings = self._settings()
+        videos = self._videos.all()
+        return Info(
+            videos=sum(row.status == "done" for row in videos),
+            files=len(self._files.all()),
+            segments=self.index.count(),
+            hours=sum(row.length for row in videos) / 3600,
+            unfinished=sum(row.status == "partial" for row in videos),
+            model=settings.model,
+            method=settings.method,
+            policy=settings.policy,
+            segments_by=settings.segments,
+            store=str(self.store),
+            size_bytes=sum(path.stat().st_size for path in self.store.rglob("*") if path.is_file()),
+            failures=tuple(sorted(self._failures.all(), key=lambda row: (row.video, row.start or 0.0))),
+        )
+
+    @cached_property
+    def model(self) -> Model:
+        """The model the index was made with, loaded on first use. An index made by other weights is an error."""
+        settings = self._settings()
+        model = load(settings.model)
+        if model.digest() != settings.digest:
+            raise ValueError(
+                f"model {settings.model!r} has other weights than those {self.store} was indexed with; "
+                "run `rushes index --rebuild`"
+            )
+        return model
+
+    @cached_property
+    def index(self) -> LanceIndex:
+        return LanceIndex(self.store, dim=self._settings().dim)
+
+    # ------------------------------------------------------------------ indexing
+
+    def refresh(
+        self,
+        *,
+        model: str | None = None,
+        policy: str | None = None,
+        segments: Segmentation | None = None,
+        retry_failed: bool = False,
+        rebuild: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Report:
+        """Index what is new or changed, go on where a run was stopped, drop what is gone.
+
+        The first refresh sets model ("small"), policy ("balanced") and segmentation ("shots"); later ones keep them,
+        and asking for others is an error unless `rebuild`, which encodes all again. A file that fails goes to the
+        failure ledger and is left alone until its content changes, or `retry_failed`. What is stored is safe at every
+        moment: a run may be killed at any time.
+        """
+        began = time.monotonic()
+        self._make_store()
+        try:
+            with FileLock(self.store / "lock", timeout=0):
+                if rebuild:
+                    self._forget()
+                settings = self._agree(model, policy, segments)
+                return self._refresh(settings, retry_failed, on_progress, began)
+        except Timeout:
+            raise RuntimeError(f"another run is indexing into {self.store}; wait for it or stop it") from None
+
+    def _refresh(
+        self, settings: Settings, retry_failed: bool, on_progress: Callable[[Progress], None] | None, began: float
+    ) -> Report:
+        found = scan(self.folder, without=self.store)
+        paths, moved, unchanged = self._identify(found)
+        removed = self._drop_gone(set(paths))
+        todo = self._todo(paths, retry_failed)
+        work = _Work(self, settings, {name: paths[name] for name in todo}, on_progress)
+        work.run()
+        self.index.optimize()
+        seconds = time.monotonic() - began
+        return Report(
+            videos=len(todo),
+            segments=work.segments,
+            frames=work.frames,
+            unchanged=unchanged,
+            moved=moved,
+            removed=removed,
+            failed=len({row.video for row in self._failures.all()}),
+            ignored=found.ignored,
+            seconds=seconds,
+            frames_per_second=work.frames / work.seconds if work.seconds else 0.0,
+        )
+
+    def _identify(self, found: Scan) -> tuple[dict[str, File], int, int]:
+        """Bring the table of files up to date: contents and a file of each, how many moved, how many are as before."""
+        known = {row.path: row for row in self._files.all()}
+        fresh: list[FileRow] = []
+        unchanged = 0
+        contents: dict[str, File] = {}
+        unreadable: list[Failure] = []
+        for file in found.files:
+            row = known.get(file.path)
+            if row is not None and (row.size_bytes, row.changed_ns) == (file.size_bytes, file.changed_ns):
+                unchanged += 1
+            else:
+                try:
+                    name = fingerprint(self.folder / file.path)
+                except OSError as error:
+                    unreadable.append(_failure(file.path, "", "unreadable", str(error)))
+                    continue
+                row = FileRow(file.path, name, file.size_bytes, file.changed_ns)
+                fresh.append(row)
+            contents.setdefault(row.fingerprint, file)
+        gone = set(known) - {file.path for file in found.files}
+        places = {row.fingerprint for row in fresh if row.path not in known}
+        moved = sum(known[path].fingerprint in places for path in gone)
+        self._files.put(fresh)
+        self._files.delete([*gone, *(row.video for row in unreadable if row.video in known)])
+        self._failures.delete([row.id for row in self._failures.all() if not row.fingerprint])
+        self._failures.put(unreadable)
+        return contents, moved, unchanged
+
+    def _drop_gone(self, contents: set[str]) -> int:
+        gone = [row.fingerprint for row in self._videos.all() if row.fingerprint not in contents]
+        self._drop(gone)
+        self._videos.delete(gone)
+        return len(gone)
+
+    def _drop(self, contents: Sequence[str]) -> None:
+        """Remove segments and failures of some contents."""
+        if contents:
+            self.index.remove(contents)
+            dropped = set(contents)
+            self._failures.delete([row.id for row in self._failures.all() if row.fingerprint in dropped])
+
+    def _todo(self, contents: Iterable[str], retry_failed: bool) -> list[str]:
+        rows = {row.fingerprint: row for row in self._videos.all()}
+        if retry_failed:
+            again = sorted({row.fingerprint for row in self._failures.all()} & set(rows))
+            self._drop(again)
+            rows.update({name: replace(rows[name], status="partial", length=0.0) for name in again})
+        todo = [name for name in contents if name not in rows or rows[name].status == "partial"]
+        self._videos.put([rows.get(name, VideoRow(name, "partial", 0.0)) for name in todo])
+        return todo
+
+    # ------------------------------------------------------------------ the store
+
+    @cached_property
+    def _files(self) -> Records[FileRow]:
+        return Records(self.store, "files", FileRow, key="path")
+
+    @cached_property
+    def _videos(self) -> Records[VideoRow]:
+        return Records(self.store, "videos", VideoRow, key="fingerprint")
+
+    @cached_property
+    def _failures(self) -> Records[Failure]:
+        return Records(self.store, "failures", Failure, key="id")
+
+    def _paths(self) -> dict[str, str]:
+        """Content -> path; of several copies the first in order of path."""
+        paths: dict[str, str] = {}
+        for row in sorted(self._files.all(), key=lambda row: row.path):
+            paths.setdefault(row.fingerprint, row.path)
+        return paths
+
+    def _settings(self) -> Settings:
+        settings = self._stored_settings()
+        if settings is None:
+            raise FileNotFoundError(f"{self.folder} is not indexed in {self.store}; run `rushes index {self.folder}` first")
+        return settings
+
+    def _stored_settings(self) -> Settings | None:
+        file = self.store / "settings.json"
+        if not file.is_file():
+            return None
+        stored = json.loads(file.read_text())
+        if stored["format"] != FORMAT:
+            raise ValueError(f"{self.store} has format {stored['format']}, this Rushes reads {FORMAT}; index again")
+        return Settings(**stored)
+
+    def _agree(self, model: str | None, policy: str | None, segments: Segmentation | None) -> Settings:
+        asked = {"model": model, "policy": policy, "segments": segments}
+        settings = self._stored_settings()
+        if settings is not None:
+            other = {name: value for name, value in asked.items() if value not in (None, getattr(settings, name))}
+            if other:
+                have = ", ".join(f"{name} {getattr(settings, name)}" for name in other)
+                want = ", ".join(f"{name} {value}" for name, value in other.items())
+                raise ValueError(f"{self.store} is indexed with {have}, not {want}; use --rebuild or another --store")
+            _ = self.model  # raises if its weights are not those of the index
+            return settings
+        settings = Settings(**{name: value for name, value in asked.items() if value is not None})
+        find_policy(settings.policy)
+        loaded = load(settings.model)
+        settings = replace(
+            settings, method=loaded.method_name, digest=loaded.digest(), dim=loaded.method.dim
+        )
+        part = self.store / "settings.part"
+        part.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+        part.replace(self.store / "settings.json")
+        self.__dict__["model"] = loaded
+        return settings
+
+    def _make_store(self) -> None:
+        try:
+            self.store.mkdir(parents=True, exist_ok=True)
+            (self.store / "lock").touch()
+        except OSError as error:
+            raise PermissionError(
+                f"cannot write the index into {self.store} ({error.strerror}); choose another place with --store DIR"
+            ) from error
+
+    def _forget(self) -> None:
+        """Drop the whole index, but not the lock that is held in its folder."""
+        import shutil
+
+        for path in self.store.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for name in ("model", "index", "_files", "_videos", "_failures"):
+            self.__dict__.pop(name, None)
+
+
+class _Work:
+    """One run over the videos that are still to do: decode, encode, commit."""
+
+    def __init__(
+        self,
+        library: Library,
+        settings: Settings,
+        todo: dict[str, File],
+        on_progress: Callable[[Progress], None] | None,
+    ):
+        self.library = library
+        self.settings = settings
+        self.todo = todo
+        self.on_progress = on_progress
+        self.frames = self.segments = 0
+        self.seconds = 0.0
+        self._waiting: list[Encoded] = []
+        self._committed = time.monotonic()
+        self._ends: dict[str, float] = {}
+        self._done_bytes = 0.0
+
+    def run(self) -> None:
+        if not self.todo:
+            return
+        began = time.monotonic()
+        model = self.library.model
+        try:
+            with Decoder() as decoder, closing(self._events(decoder, model)) as events:
+                for encoded in encode(model, events):
+                    self.frames += encoded.frames
+                    self._waiting.append(encoded)
+                    if self._due():
+                        self._commit()
+        finally:
+            self._commit()  # an interrupted run keeps what it has encoded
+            self.seconds = time.monotonic() - began
+
+    def _events(self, decoder: Decoder, model: Model) -> Iterator[tuple[str, Event]]:
+        backbone = model.backbone
+        total = sum(file.size_bytes for file in self.todo.values())
+        for name, file in self.todo.items():
+            start = self._ends[name] = self._resume(name)
+            error: Exception | None = None
+            try:
+                events = decoder.read(
+                    self.library.folder / file.path,
+                    policy=self.settings.policy,
+                    segments=self.settings.segments,
+                    size=backbone.image_size,
+                    squash=backbone.squash,
+                    start=start,
+                )
+                for event in events:
+                    yield name, event
+                    if self.on_progress is not None and isinstance(event, Span):
+                        share = min(1.0, event.end / decoder.duration) if decoder.duration else 0.0
+                        done = self._done_bytes + share * file.size_bytes
+                        self.on_progress(Progress(done, total, self.frames, file.path))
+            except (VideoError, OSError) as failed:
+                error = failed
+            self._done_bytes += file.size_bytes
+            yield name, Finished(error)
+            if self.on_progress is not None:
+                self.on_progress(Progress(self._done_bytes, total, self.frames, file.path))
+
+    def _resume(self, name: str) -> float:
+        """Where the stored segments of a video end; 0 for one that has none."""
+        stored = self.library.index.segments([name])
+        if not stored:
+            return 0.0
+        return resume_point(stored, self.settings.segments)
+
+    def _due(self) -> bool:
+        rows = sum(len(encoded.segments) for encoded in self._waiting)
+        return rows >= COMMIT_SEGMENTS or time.monotonic() - self._committed >= COMMIT_SECONDS
+
+    def _commit(self) -> None:
+        """Segments first, then what is said about them: a kill in between costs a look, never a segment."""
+        full = [encoded for encoded in self._waiting if encoded.segments]
+        if full:
+            segments = [segment for encoded in full for segment in encoded.segments]
+            summaries = torch.cat([encoded.summaries for encoded in full if encoded.summaries is not None])
+            tokens = Tokens.cat([encoded.tokens for encoded in full if encoded.tokens is not None])
+            self.library.index.add(segments, summaries, tokens)
+            self.segments += len(segments)
+            for segment in segments:
+                self._ends[segment.video] = max(self._ends[segment.video], segment.end)
+        failures: list[Failure] = []
+        finished: list[VideoRow] = []
+        for encoded in self._waiting:
+            for name, note in encoded.notes:
+                path = self.todo[name].path
+                if isinstance(note, Damage):
+                    failures.append(_failure(path, name, note.code, note.reason, note.start, note.end))
+                    continue
+                end = self._ends[name]
+                if note.error is None:
+                    finished.append(VideoRow(name, "done", end))
+                else:
+                    code = note.error.code if isinstance(note.error, VideoError) else "unreadable"
+                    reason = note.error.reason if isinstance(note.error, VideoError) else str(note.error)
+                    failures.append(_failure(path, name, code, reason, end, None))
+                    finished.append(VideoRow(name, "failed", end))
+        self.library._failures.put(failures)
+        self.library._videos.put(finished)
+        self._waiting.clear()
+        self._committed = time.monotonic()
+
+
+def resume_point(stored: Sequence[Segment], segmentation: Segmentation) -> float:
+    """Seconds from which decoding goes on so that the result equals an undisturbed run's.
+
+    Shots go on where the last stored one ended. Windows overlap: the next one starts one step after the last.
+
+    >>> shots = [Segment("a:0", "a", 0.0, 2.5), Segment("a:1", "a", 2.5, 6.0)]
+    >>> resume_point(shots, "shots")
+    6.0
+    """
+    if segmentation == "shots":
+        return max(segment.end for segment in stored)
+    from rushes.video.sample import WINDOW_STEP
+
+    return max(segment.start for segment in stored) + WINDOW_STEP
+
+
+def _failure(
+    path: str, content: str, code: str, reason: str, start: float | None = None, end: float | None = None
+) -> Failure:
+    moment = "" if start is None else f"{start:.3f}"
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return Failure(f"{content or path}|{code}|{moment}", path, content, code, reason, start, end, at)

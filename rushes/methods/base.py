@@ -1,0 +1,119 @@
+"""What a method is: features become tokens, tokens become scores, scores become losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from rushes.backbones.base import Frames, Words
+from rushes.types import Tokens
+
+WHOLE, CLIP, FRAME = 0, 1, 2  # levels of video tokens; PHRASE and WORD are their twins for texts
+PHRASE, WORD = CLIP, FRAME
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one training step sees. A text and a video belong together where their numbers are equal."""
+
+    words: Words
+    frames: Frames
+    video_of_text: Int[Tensor, "text"]
+    video: Int[Tensor, "video"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """How a step sees the other processes' share of the batch; the default is a single process."""
+
+    tokens: Callable[[Tokens], Tokens] = lambda tokens: tokens
+    numbers: Callable[[Int[Tensor, "item"]], Int[Tensor, "item"]] = lambda numbers: numbers
+
+
+ALONE = Gather()
+
+
+class Method(nn.Module, ABC):
+    """A text-video retrieval method on features of `dim` numbers.
+
+    Subclasses are final, one file a paper, and change nothing outside it. The laws that each keeps, and that
+    `rushes check` runs: padding changes nothing; pairs are independent; permuting the gallery permutes the scores;
+    save and load is exact; gradients reach every parameter; spans lie inside the segment; stored tokens give the
+    scores of the live model; two processes learn exactly as one.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Switches of the method, each with its default and where it comes from."""
+
+    needs_training: ClassVar[bool] = True  # False: scores are meaningful on a pre-trained backbone as it is
+
+    def __init__(self, dim: int, config: Config | None = None):
+        super().__init__()
+        self.dim = dim
+        self.config = config if config is not None else type(self).Config()
+
+    @abstractmethod
+    def encode_text(self, words: Words) -> Tokens:
+        """What is kept of each text: vectors, mask, and the method's own weights."""
+
+    @abstractmethod
+    def encode_video(self, frames: Frames) -> Tokens:
+        """What is kept of each video: the same, and for every token the seconds it saw."""
+
+    @abstractmethod
+    def score(self, text: Tokens, video: Tokens) -> Float[Tensor, "text video"]:
+        """Every text against every video, in fp32, higher is better; from stored tokens alone."""
+
+    @abstractmethod
+    def summary(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
+        """The unit vector a side by which a first stage searches: <text, video> stands in for `score`."""
+
+    @abstractmethod
+    def loss(
+        self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Named terms, weighted already: what is minimised is their sum."""
+
+    def step(self, batch: Batch, gather: Gather = ALONE) -> dict[str, Float[Tensor, ""]]:
+        """The losses of one step. The one place to override for training that needs more than tokens."""
+        text = gather.tokens(self.encode_text(batch.words))
+        video = gather.tokens(self.encode_video(batch.frames))
+        positives = gather.numbers(batch.video_of_text)[:, None] == gather.numbers(batch.video)[None, :]
+        return self.loss(text, video, positives)
+
+    def evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video token"]:
+        """How well each stored token of each video matches one text: what a moment is read from.
+
+            e(j) = sum_i a_i <t_i, v_j>,   a the text's own token weights (equal if the method has none)
+
+        Padding is -inf. One text at a time: `text` must hold exactly one.
+        """
+        if len(text) != 1:
+            raise ValueError(f"evidence is for one text, got {len(text)}; call it for each")
+        weights = text.mask.float() if text.weights is None else text.weights.float()
+        query = torch.einsum("tw,twd->d", weights / weights.sum(), text.vectors.float())
+        return (video.vectors.float() @ query).masked_fill(~video.mask, -float("inf"))
+
+    def settings(self) -> dict[str, Any]:
+        """`config` as plain data, for config.json."""
+        return asdict(self.config)  # type: ignore[call-overload]
+
+    @classmethod
+    def configured(cls, **switches: Any) -> Config:
+        """The default configuration with some switches set; an unknown switch is an error that lists the known.
+
+        Raises TypeError for an unknown name.
+        """
+        default = cls.Config()
+        unknown = sorted(set(switches) - set(asdict(default)))  # type: ignore[call-overload]
+        if unknown:
+            known = ", ".join(asdict(default)) or "none"  # type: ignore[call-overload]
+            raise TypeError(f"{cls.__name__} has no switch {', '.join(unknown)}; it has {known}")
+        return replace(default, **switches)
