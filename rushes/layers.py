@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rushes.similarity import fp32
+
 
 class TokenWeights(nn.Module):
     """How much each token matters: softmax over the real tokens of a small head on un-normalised features.
@@ -30,5 +32,5 @@ class TokenWeights(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
     ) -> Float[Tensor, "batch token"]:
-        logits = self.head(features)[..., 0].float().masked_fill(~mask, -float("inf"))
+        logits = fp32(self.head(features)[..., 0]).masked_fill(~mask, -float("inf"))
         return logits.softmax(dim=1).masked_fill(~mask, 0)

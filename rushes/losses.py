@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from rushes.similarity import fp32
+
+
+def scale_of(log_scale: nn.Parameter, most: float = 100.0) -> Float[Tensor, ""]:
+    """The learnt inverse temperature k = exp(log_scale), at most `most`.
+
+    The parameter itself is set back to ln `most` when a step took it beyond, as CLIP and its descendants do: it is the
+    one argument of this module that a function changes. Clamping the value instead would stop its gradient, and for
+    ever: ln 100 in fp32 gives 100.00001, so a start at 100 would never move.
+
+    >>> parameter = nn.Parameter(torch.tensor(9.0))
+    >>> round(scale_of(parameter).item(), 3), round(parameter.item(), 3)
+    (100.0, 4.605)
+    """
+    with torch.no_grad():
+        log_scale.clamp_(max=math.log(most))
+    return log_scale.exp()
 
 
 def info_nce(
@@ -24,7 +44,7 @@ def info_nce(
     >>> info_nce(torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool))  # everything is right
     tensor(0.)
     """
-    logits = scores.float() * scale
+    logits = fp32(scores) * scale
     if positives is None:
         if logits.shape[0] != logits.shape[1]:
             raise ValueError(f"{tuple(logits.shape)} scores have no diagonal of positives; pass `positives`")

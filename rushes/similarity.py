@@ -11,6 +11,15 @@ from torch.nn.functional import normalize
 INFINITY = float("inf")
 
 
+def fp32(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """At least fp32: half precision is raised, float64 stays as exact as it came.
+
+    >>> fp32(torch.zeros(1, dtype=torch.float16)).dtype, fp32(torch.zeros(1, dtype=torch.float64)).dtype
+    (torch.float32, torch.float64)
+    """
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def unit(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
     """Vectors of length one; a zero vector stays zero.
 
@@ -22,12 +31,12 @@ def unit(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
 
 
 def dot(text: Float[Tensor, "text dim"], video: Float[Tensor, "video dim"]) -> Float[Tensor, "text video"]:
-    """One vector a side: s(t, v) = <t, v>, in fp32.
+    """One vector a side: s(t, v) = <t, v>, in fp32 at least.
 
     >>> dot(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]]))
     tensor([[0.6000, 1.0000]])
     """
-    return einsum(text.float(), video.float(), "text dim, video dim -> text video")
+    return einsum(fp32(text), fp32(video), "text dim, video dim -> text video")
 
 
 def masked_mean(
@@ -58,7 +67,8 @@ def weighted_token_interaction(
 
         s(t, v) = 1/2 [ sum_i a_i max_j <t_i, v_j>  +  sum_j b_j max_i <t_i, v_j> ]
 
-    Wang et al. 2022 (arXiv 2203.07111), weighted token-wise interaction; with equal weights it is their TI. Weights sum to one over real tokens and are 0 on padding. Padding is -inf before each max:
+    Wang et al. 2022 (arXiv 2203.07111), weighted token-wise interaction; with equal weights it is their TI. Weights sum
+    to one over real tokens and are 0 on padding. Padding is -inf before each max:
     multiplying by zero instead, as public code does, lets padding win whenever the best real similarity is negative.
 
     Texts are taken in blocks so that the word-by-frame products held at once stay under `block_bytes` (at least one
@@ -69,7 +79,7 @@ def weighted_token_interaction(
     >>> weighted_token_interaction(t, v, real, real, half, half)  # words: 1, 0.8; frames: 1, 0.8
     tensor([[0.9000]])
     """
-    text, video = text.float(), video.float()
+    text, video = fp32(text), fp32(video)
     products_a_text = max(1, text.shape[1] * video.shape[0] * video.shape[1] * text.element_size())
     rows = max(1, block_bytes // products_a_text)
     blocks = []
@@ -79,11 +89,13 @@ def weighted_token_interaction(
         for_words = products.masked_fill(~frame_mask[None, :, None, :], -INFINITY).amax(dim=3)
         for_frames = products.masked_fill(~word_mask[part, None, :, None], -INFINITY).amax(dim=2)
         by_words = einsum(
-            for_words.masked_fill(~word_mask[part, None, :], 0), word_weights[part].float(),
+            for_words.masked_fill(~word_mask[part, None, :], 0),
+            fp32(word_weights[part]),
             "text video word, text word -> text video",
         )
         by_frames = einsum(
-            for_frames.masked_fill(~frame_mask[None], 0), frame_weights.float(),
+            for_frames.masked_fill(~frame_mask[None], 0),
+            fp32(frame_weights),
             "text video frame, video frame -> text video",
         )
         blocks.append((by_words + by_frames) / 2)

@@ -80,7 +80,7 @@ class Backbone(nn.Module, ABC):
     class Config:
         pass
 
-    config: Config
+    config: Any  # the subclass's own Config; `Any`, so that its fields need no cast
     dim: int  # of every feature, word, sentence or frame
     image_size: int  # pixels; the decoder scales frames to at least this before they come here
     squash: bool  # True: the whole frame is squeezed into the square; False: shorter side scaled, centre cropped

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from einops import einsum, rearrange
+from einops import reduce
 from jaxtyping import Bool, Float, Int, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -39,20 +39,20 @@ class Small(Backbone):
 
     Frames are squashed whole into the square, never cropped: what stands at the edge is seen. A frame's feature is
 
-        f = W [ mean_p x_p ;  sum_p a_1p x_p ;  ... ;  sum_p a_hp x_p ]        a_h = softmax_p <q_h, x_p>
+        f = W mean_p x_p + b
 
-    over the positions p of the last convolution's map: the mean and `looks` learnt glances. Every word token, [CLS]
-    and [SEP] with it, has a contextual feature; the sentence has a head of its own on their mean. None is normalised.
+    over the positions p of the last convolution's map (learnt attention over positions overfits 6,000 photos). Every
+    word token, [CLS] and [SEP] too, has a contextual feature; the sentence has its own head on their mean. None of
+    them is normalised.
 
     The weights hold no batch norm: it is folded into the convolutions (`fold`) before training.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Backbone.Config):
         dim: int = 256  # of the shared space; dev R@1 was no better at 384, see the recipe
         image_size: int = 224  # pixels; Lite2 was trained at 260, which costs 1.4 times the time
         max_words: int = 128  # of MiniLM's 512 positions; trained on captions of up to 40
-        looks: int = 2  # glances of the frame head besides the mean
         dropout: float = 0.1  # in training only; MiniLM's own
 
     squash = True
@@ -66,10 +66,9 @@ class Small(Backbone):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_words)
         # channels last: 2.5 times the frames a second of the default layout on a CPU (benchmarks/encode.py)
-        self.vision = lite2().to(memory_format=torch.channels_last)
+        self.vision: nn.Sequential = lite2().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.text = MiniLM(self.config.max_words, self.config.dropout)
-        self.look = nn.Linear(TOP, self.config.looks, bias=False)
-        self.frame_head = nn.Linear(TOP * (1 + self.config.looks), self.dim)
+        self.frame_head = nn.Linear(TOP, self.dim)
         self.word_head = nn.Linear(WIDTH, self.dim)
         self.sentence_head = nn.Linear(WIDTH, self.dim)
 
@@ -101,19 +100,14 @@ class Small(Backbone):
 
     def frames(self, pixels: UInt8[Tensor, "frame 3 height width"]) -> Float[Tensor, "frame dim"]:
         if len(pixels) == 0:
-            return self.look.weight.new_zeros(0, self.dim)
+            return self.frame_head.weight.new_zeros(0, self.dim)
         # 8 at a time on a CPU: the widest maps of 8 frames stay in its cache, and any batch costs the same memory
         parts = pixels.split(8 if pixels.device.type == "cpu" else 256)
         return torch.cat([self.frames_of(self.vision(squashed(part, self.image_size))) for part in parts])
 
     def frames_of(self, maps: Float[Tensor, "frame channel row column"]) -> Float[Tensor, "frame dim"]:
         """The head alone, on the vision tower's last map."""
-        places = rearrange(maps, "frame channel row column -> frame (row column) channel")
-        glances = einsum(
-            self.look(places).softmax(dim=1), places, "frame place look, frame place channel -> frame look channel"
-        )
-        seen = torch.cat([places.mean(dim=1, keepdim=True), glances], dim=1)
-        return self.frame_head(rearrange(seen, "frame look channel -> frame (look channel)"))
+        return self.frame_head(reduce(maps, "frame channel row column -> frame channel", "mean"))
 
 
 def squashed(pixels: UInt8[Tensor, "frame 3 height width"], size: int) -> Float[Tensor, "frame 3 size size"]:
@@ -226,7 +220,9 @@ class MiniLM(nn.Module):
             for _ in range(LAYERS)
         )
 
-    def forward(self, ids: Int[Tensor, "text word"], mask: Bool[Tensor, "text word"]) -> Float[Tensor, "text word width"]:
+    def forward(
+        self, ids: Int[Tensor, "text word"], mask: Bool[Tensor, "text word"]
+    ) -> Float[Tensor, "text word width"]:
         return self.through(self.embedded(ids), mask)
 
     def embedded(self, ids: Int[Tensor, "text word"]) -> Float[Tensor, "text word width"]:

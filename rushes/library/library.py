@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from rushes.index.lance import LanceIndex
 from rushes.index.records import Records
+from rushes.index.store import Store
 from rushes.library.encode import Encoded, Event, Finished, encode
 from rushes.library.scan import File, Scan, fingerprint, scan
 from rushes.model import Model, load
@@ -25,6 +26,7 @@ from rushes.search import pipeline
 from rushes.types import Hit, Segment, Tokens
 from rushes.video.decode import Damage, Span
 from rushes.video.probe import VideoError
+from rushes.video.sample import STEP
 from rushes.video.sample import policy as find_policy
 from rushes.video.worker import Decoder
 
@@ -118,11 +120,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a refresh is, in bytes of video files: the one measure that is known before any is opened."""
+    """How far a refresh is, in bytes of video files: the one measure that is known before any is opened.
+
+    `frames` went through the encoder, `stored` segments are on disk and will outlive the process.
+    """
 
     done_bytes: float
     total_bytes: int
     frames: int
+    stored: int
     video: str
 
 
@@ -199,7 +205,7 @@ class Library:
 
     @cached_property
     def index(self) -> LanceIndex:
-        return LanceIndex(self.store, dim=self._settings().dim)
+        return LanceIndex(self.store, self._settings().dim, create=True)
 
     # ------------------------------------------------------------------ indexing
 
@@ -211,14 +217,15 @@ class Library:
         segments: Segmentation | None = None,
         retry_failed: bool = False,
         rebuild: bool = False,
+        commit_seconds: float = COMMIT_SECONDS,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Report:
         """Index what is new or changed, go on where a run was stopped, drop what is gone.
 
         The first refresh sets model ("small"), policy ("balanced") and segmentation ("shots"); later ones keep them,
         and asking for others is an error unless `rebuild`, which encodes all again. A file that fails goes to the
-        failure ledger and is left alone until its content changes, or `retry_failed`. What is stored is safe at every
-        moment: a run may be killed at any time.
+        failure ledger and is left alone until its content changes, or `retry_failed`. A run may be killed at any time:
+        what it encoded is stored every `commit_seconds`, and only what came after that is encoded again.
         """
         began = time.monotonic()
         self._make_store()
@@ -227,19 +234,17 @@ class Library:
                 if rebuild:
                     self._forget()
                 settings = self._agree(model, policy, segments)
-                return self._refresh(settings, retry_failed, on_progress, began)
+                work = _Work(self, settings, commit_seconds, on_progress)
+                return self._refresh(work, retry_failed, began)
         except Timeout:
             raise RuntimeError(f"another run is indexing into {self.store}; wait for it or stop it") from None
 
-    def _refresh(
-        self, settings: Settings, retry_failed: bool, on_progress: Callable[[Progress], None] | None, began: float
-    ) -> Report:
+    def _refresh(self, work: _Work, retry_failed: bool, began: float) -> Report:
         found = scan(self.folder, without=self.store)
         paths, moved, unchanged = self._identify(found)
         removed = self._drop_gone(set(paths))
         todo = self._todo(paths, retry_failed)
-        work = _Work(self, settings, {name: paths[name] for name in todo}, on_progress)
-        work.run()
+        work.run({name: paths[name] for name in todo})
         self.index.optimize()
         seconds = time.monotonic() - began
         return Report(
@@ -278,16 +283,16 @@ class Library:
         gone = set(known) - {file.path for file in found.files}
         places = {row.fingerprint for row in fresh if row.path not in known}
         moved = sum(known[path].fingerprint in places for path in gone)
-        self._files.put(fresh)
-        self._files.delete([*gone, *(row.video for row in unreadable if row.video in known)])
-        self._failures.delete([row.id for row in self._failures.all() if not row.fingerprint])
-        self._failures.put(unreadable)
+        self._files.put(*fresh)
+        self._files.drop([*gone, *(row.video for row in unreadable if row.video in known)])
+        self._failures.drop([row.id for row in self._failures.all() if not row.fingerprint])
+        self._failures.put(*unreadable)
         return contents, moved, unchanged
 
     def _drop_gone(self, contents: set[str]) -> int:
         gone = [row.fingerprint for row in self._videos.all() if row.fingerprint not in contents]
         self._drop(gone)
-        self._videos.delete(gone)
+        self._videos.drop(gone)
         return len(gone)
 
     def _drop(self, contents: Sequence[str]) -> None:
@@ -295,7 +300,7 @@ class Library:
         if contents:
             self.index.remove(contents)
             dropped = set(contents)
-            self._failures.delete([row.id for row in self._failures.all() if row.fingerprint in dropped])
+            self._failures.drop([row.id for row in self._failures.all() if row.fingerprint in dropped])
 
     def _todo(self, contents: Iterable[str], retry_failed: bool) -> list[str]:
         rows = {row.fingerprint: row for row in self._videos.all()}
@@ -304,22 +309,26 @@ class Library:
             self._drop(again)
             rows.update({name: replace(rows[name], status="partial", length=0.0) for name in again})
         todo = [name for name in contents if name not in rows or rows[name].status == "partial"]
-        self._videos.put([rows.get(name, VideoRow(name, "partial", 0.0)) for name in todo])
+        self._videos.put(*(rows.get(name, VideoRow(name, "partial", 0.0)) for name in todo))
         return todo
 
     # ------------------------------------------------------------------ the store
 
     @cached_property
+    def _store(self) -> Store:
+        return Store(self.store)
+
+    @cached_property
     def _files(self) -> Records[FileRow]:
-        return Records(self.store, "files", FileRow, key="path")
+        return Records(self._store, "files", FileRow, key="path")
 
     @cached_property
     def _videos(self) -> Records[VideoRow]:
-        return Records(self.store, "videos", VideoRow, key="fingerprint")
+        return Records(self._store, "videos", VideoRow, key="fingerprint")
 
     @cached_property
     def _failures(self) -> Records[Failure]:
-        return Records(self.store, "failures", Failure, key="id")
+        return Records(self._store, "failures", Failure, key="id")
 
     def _paths(self) -> dict[str, str]:
         """Content -> path; of several copies the first in order of path."""
@@ -382,7 +391,7 @@ class Library:
         for path in self.store.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for name in ("model", "index", "_files", "_videos", "_failures"):
+        for name in ("model", "index", "_store", "_files", "_videos", "_failures"):
             self.__dict__.pop(name, None)
 
 
@@ -393,25 +402,27 @@ class _Work:
         self,
         library: Library,
         settings: Settings,
-        todo: dict[str, File],
+        commit_seconds: float,
         on_progress: Callable[[Progress], None] | None,
     ):
         self.library = library
         self.settings = settings
-        self.todo = todo
+        self.commit_seconds = commit_seconds
         self.on_progress = on_progress
         self.frames = self.segments = 0
         self.seconds = 0.0
+        self._todo: dict[str, File] = {}
         self._waiting: list[Encoded] = []
         self._committed = time.monotonic()
-        self._ends: dict[str, float] = {}
-        self._done_bytes = 0.0
+        self._ends: dict[str, float] = {}  # of what is stored of each video, in seconds
 
-    def run(self) -> None:
-        if not self.todo:
+    def run(self, todo: dict[str, File]) -> None:
+        """Index the contents `todo`, each from one of its files."""
+        if not todo:
             return
-        began = time.monotonic()
+        self._todo = todo
         model = self.library.model
+        began = self._committed = time.monotonic()
         try:
             with Decoder() as decoder, closing(self._events(decoder, model)) as events:
                 for encoded in encode(model, events):
@@ -425,8 +436,9 @@ class _Work:
 
     def _events(self, decoder: Decoder, model: Model) -> Iterator[tuple[str, Event]]:
         backbone = model.backbone
-        total = sum(file.size_bytes for file in self.todo.values())
-        for name, file in self.todo.items():
+        total_bytes = sum(file.size_bytes for file in self._todo.values())
+        done_bytes = 0
+        for name, file in self._todo.items():
             start = self._ends[name] = self._resume(name)
             error: Exception | None = None
             try:
@@ -440,16 +452,18 @@ class _Work:
                 )
                 for event in events:
                     yield name, event
-                    if self.on_progress is not None and isinstance(event, Span):
-                        share = min(1.0, event.end / decoder.duration) if decoder.duration else 0.0
-                        done = self._done_bytes + share * file.size_bytes
-                        self.on_progress(Progress(done, total, self.frames, file.path))
+                    if isinstance(event, Span) and decoder.duration:
+                        share = min(1.0, event.end / decoder.duration)
+                        self._say(done_bytes + share * file.size_bytes, total_bytes, file.path)
             except (VideoError, OSError) as failed:
                 error = failed
-            self._done_bytes += file.size_bytes
+            done_bytes += file.size_bytes
             yield name, Finished(error)
-            if self.on_progress is not None:
-                self.on_progress(Progress(self._done_bytes, total, self.frames, file.path))
+            self._say(done_bytes, total_bytes, file.path)
+
+    def _say(self, done_bytes: float, total_bytes: int, path: str) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress(done_bytes, total_bytes, self.frames, self.segments, path))
 
     def _resume(self, name: str) -> float:
         """Where the stored segments of a video end; 0 for one that has none."""
@@ -460,7 +474,7 @@ class _Work:
 
     def _due(self) -> bool:
         rows = sum(len(encoded.segments) for encoded in self._waiting)
-        return rows >= COMMIT_SEGMENTS or time.monotonic() - self._committed >= COMMIT_SECONDS
+        return rows >= COMMIT_SEGMENTS or time.monotonic() - self._committed >= self.commit_seconds
 
     def _commit(self) -> None:
         """Segments first, then what is said about them: a kill in between costs a look, never a segment."""
@@ -473,13 +487,14 @@ class _Work:
             self.segments += len(segments)
             for segment in segments:
                 self._ends[segment.video] = max(self._ends[segment.video], segment.end)
-        failures: list[Failure] = []
+        failures: dict[str, Failure] = {}  # a resumed run may meet the same damage again
         finished: list[VideoRow] = []
         for encoded in self._waiting:
             for name, note in encoded.notes:
-                path = self.todo[name].path
+                path = self._todo[name].path
                 if isinstance(note, Damage):
-                    failures.append(_failure(path, name, note.code, note.reason, note.start, note.end))
+                    failure = _failure(path, name, note.code, note.reason, note.start, note.end)
+                    failures[failure.id] = failure
                     continue
                 end = self._ends[name]
                 if note.error is None:
@@ -487,10 +502,11 @@ class _Work:
                 else:
                     code = note.error.code if isinstance(note.error, VideoError) else "unreadable"
                     reason = note.error.reason if isinstance(note.error, VideoError) else str(note.error)
-                    failures.append(_failure(path, name, code, reason, end, None))
+                    failure = _failure(path, name, code, reason, end, None)
+                    failures[failure.id] = failure
                     finished.append(VideoRow(name, "failed", end))
-        self.library._failures.put(failures)
-        self.library._videos.put(finished)
+        self.library._failures.put(*failures.values())
+        self.library._videos.put(*finished)
         self._waiting.clear()
         self._committed = time.monotonic()
 
@@ -506,9 +522,7 @@ def resume_point(stored: Sequence[Segment], segmentation: Segmentation) -> float
     """
     if segmentation == "shots":
         return max(segment.end for segment in stored)
-    from rushes.video.sample import WINDOW_STEP
-
-    return max(segment.start for segment in stored) + WINDOW_STEP
+    return max(segment.start for segment in stored) + STEP
 
 
 def _failure(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rushes.backbones.base import Frames, Words
+from rushes.similarity import fp32
 from rushes.types import Tokens
 
 WHOLE, CLIP, FRAME = 0, 1, 2  # levels of video tokens; PHRASE and WORD are their twins for texts
@@ -52,6 +53,7 @@ class Method(nn.Module, ABC):
     class Config:
         """Switches of the method, each with its default and where it comes from."""
 
+    config: Any  # the subclass's own Config; `Any`, so that its switches need no cast
     needs_training: ClassVar[bool] = True  # False: scores are meaningful on a pre-trained backbone as it is
 
     def __init__(self, dim: int, config: Config | None = None):
@@ -97,9 +99,9 @@ class Method(nn.Module, ABC):
         """
         if len(text) != 1:
             raise ValueError(f"evidence is for one text, got {len(text)}; call it for each")
-        weights = text.mask.float() if text.weights is None else text.weights.float()
-        query = torch.einsum("tw,twd->d", weights / weights.sum(), text.vectors.float())
-        return (video.vectors.float() @ query).masked_fill(~video.mask, -float("inf"))
+        weights = text.mask.to(fp32(text.vectors).dtype) if text.weights is None else fp32(text.weights)
+        query = torch.einsum("tw,twd->d", weights / weights.sum(), fp32(text.vectors))
+        return (fp32(video.vectors) @ query).masked_fill(~video.mask, -float("inf"))
 
     def settings(self) -> dict[str, Any]:
         """`config` as plain data, for config.json."""

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from rushes.backbones.base import Frames, Words
-from rushes.losses import info_nce
+from rushes.losses import info_nce, scale_of
 from rushes.methods.base import FRAME, WHOLE, Method
 from rushes.similarity import dot, masked_mean, unit
 from rushes.types import Tokens
@@ -30,7 +30,7 @@ class MeanPool(Method):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Method.Config):
         scale: float = 100.0  # temperature's inverse at the start; CLIP's own end value, as CLIP4Clip takes it
 
     needs_training = False
@@ -66,4 +66,4 @@ class MeanPool(Method):
     def loss(
         self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]
     ) -> dict[str, Float[Tensor, ""]]:
-        return {"nce": info_nce(self.score(text, video), positives, self.log_scale.exp().clamp(max=100))}
+        return {"nce": info_nce(self.score(text, video), positives, scale_of(self.log_scale))}

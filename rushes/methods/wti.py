@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rushes.backbones.base import Frames, Words
 from rushes.layers import TokenWeights
-from rushes.losses import info_nce
+from rushes.losses import info_nce, scale_of
 from rushes.methods.base import FRAME, WORD, Method
-from rushes.similarity import dot, unit, weighted_token_interaction
+from rushes.similarity import dot, fp32, unit, weighted_token_interaction
 from rushes.types import Tokens
 
 
@@ -30,7 +30,7 @@ class WTI(Method):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Method.Config):
         hidden: Literal[0, 1] = 1  # layers before the weight head's last: the authors' arch 2 is their default
         scale: float = 100.0  # temperature's inverse at the start; CLIP's own end value, as the authors' code has it
         summary: float = 0.5  # weight of the summary's own loss; 0 in `released`: the authors have no first stage
@@ -67,12 +67,12 @@ class WTI(Method):
         )
 
     def summary(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
-        return unit(einsum(tokens.vectors.float(), _weights(tokens).float(), "batch token dim, batch token -> batch dim"))
+        return unit(einsum(fp32(tokens.vectors), fp32(_weights(tokens)), "batch token dim, batch token -> batch dim"))
 
     def loss(
         self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]
     ) -> dict[str, Float[Tensor, ""]]:
-        scale = self.log_scale.exp().clamp(max=100)
+        scale = scale_of(self.log_scale)
         terms = {"nce": info_nce(self.score(text, video), positives, scale)}
         if self.config.summary:
             summaries = dot(self.summary(text), self.summary(video))

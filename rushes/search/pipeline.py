@@ -56,9 +56,13 @@ def search(
         raise ValueError(f"k is {k}; ask for at least one hit")
     if len(text) != 1:
         raise ValueError(f"one search is one text, got {len(text)}")
-    scored, spread = _all(method, index, text, k, group, videos) if exact else _two_stages(
-        method, index, text, max(depth, k), by, videos
-    )
+    if exact:
+        scored, spread = _all(method, index, text, k, group, videos)
+    else:
+        scored, spread = _two_stages(method, index, text, max(depth, k), by, videos)
+        if group == "video" and len({one.segment.video for one in scored}) < k and len(scored) == max(depth, k):
+            # a few long videos fill the candidates: look deeper until k videos, or all segments, are seen
+            return search(method, index, text, k=k, depth=4 * max(depth, k), by=by, group=group, videos=videos)
     best = sorted(scored, key=_order)
     if group == "video":
         return _by_video(best, k, spread)

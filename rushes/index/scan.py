@@ -1,0 +1,119 @@
+"""The best rows of a half-precision matrix: found fast, then ranked exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from jaxtyping import Float16, Float64, Int64, UInt64
+from torch import Tensor
+
+# A half's rounding, twice: of the query and of the product (sums are fp32). Four times that bound, for kernels of other
+# machines; a larger value only makes more rows be ranked exactly.
+SLACK = 4 * 2 * 2.0**-11
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shelf:
+    """Segments in memory, each with one or more vectors to be found by."""
+
+    row_ids: UInt64[np.ndarray, "segment"]  # the store's own number of each row, by which a shelf is brought up to date
+    ids: pa.Array
+    videos: pa.Array
+    counts: Int64[np.ndarray, "segment"]
+    vectors: Float16[Tensor, "vector dim"]
+    reach: float  # the longest vector's length
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def keep(self, segments: np.ndarray) -> Shelf:
+        """Only the segments that are True."""
+        vectors = self.vectors[torch.from_numpy(np.repeat(segments, self.counts))]
+        mask = pa.array(segments)
+        return Shelf(
+            self.row_ids[segments], self.ids.filter(mask), self.videos.filter(mask), self.counts[segments], vectors,
+            self.reach,
+        )
+
+
+def shelve(
+    row_ids: np.ndarray, ids: pa.Array, videos: pa.Array, counts: np.ndarray, vectors: Float16[np.ndarray, "vector dim"]
+) -> Shelf:
+    """A shelf of these segments."""
+    matrix = torch.from_numpy(np.array(vectors))
+    reach = float(matrix.float().norm(dim=1).max()) if len(matrix) else 0.0
+    return Shelf(row_ids, ids, videos, counts, matrix, reach)
+
+
+def join(shelves: Sequence[Shelf]) -> Shelf:
+    """Shelves one after another."""
+    if len(shelves) == 1:
+        return shelves[0]
+    return Shelf(
+        np.concatenate([shelf.row_ids for shelf in shelves]),
+        pa.concat_arrays([shelf.ids for shelf in shelves]),
+        pa.concat_arrays([shelf.videos for shelf in shelves]),
+        np.concatenate([shelf.counts for shelf in shelves]),
+        torch.cat([shelf.vectors for shelf in shelves]),
+        max(shelf.reach for shelf in shelves),
+    )
+
+
+def best(
+    shelf: Shelf, query: Float64[np.ndarray, "dim"], k: int, videos: Sequence[str] | None = None
+) -> list[tuple[str, float]]:
+    """The `k` best segments by their best vector, ties by id.
+
+    A half-precision product of everything gives scores that are off by at most a known bound; whoever could be among
+    the first `k` within that bound is scored again in fp64. So the answer is exact, and it depends neither on the
+    order of the rows nor on how a matrix product sums.
+    """
+    if not len(shelf):
+        return []
+    length = float(np.linalg.norm(query))
+    unit = torch.from_numpy(query / length if length else query).half()  # a unit query: halves cannot overflow
+    starts = np.cumsum(shelf.counts) - shelf.counts
+    rough = np.maximum.reduceat((shelf.vectors @ unit).float().numpy(), starts)
+    if videos is not None:
+        wanted = pa.array(list(videos), pa.string())
+        inside = pc.call_function("is_in", [shelf.videos], pc.SetLookupOptions(wanted)).to_numpy(zero_copy_only=False)
+        rough = np.where(inside, rough, -np.inf)
+    kth = np.partition(rough, len(rough) - k)[len(rough) - k] if k < len(rough) else -np.inf
+    near = np.flatnonzero((rough >= kth - SLACK * shelf.reach) & np.isfinite(rough))
+    scores = _scores(shelf, starts, near, query)
+    ids = shelf.ids.take(pa.array(near)).to_pylist()
+    return ranked(list(zip(ids, scores.tolist(), strict=True)), k)
+
+
+def ranked(scored: list[tuple[str, float]], k: int) -> list[tuple[str, float]]:
+    """The best `k`, best first, ties by id.
+
+    >>> ranked([("b", 0.5), ("a", 0.5), ("c", 0.9)], 2)
+    [('c', 0.9), ('a', 0.5)]
+    """
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def exact_scores(
+    vectors: Float16[np.ndarray, "vector dim"], query: Float64[np.ndarray, "dim"]
+) -> Float64[np.ndarray, "vector"]:
+    """Dot products in fp64. Each row is summed by itself, so equal rows give equal bits wherever they stand."""
+    return (vectors.astype(np.float64) * query).sum(axis=1)
+
+
+def _scores(
+    shelf: Shelf, starts: np.ndarray, segments: np.ndarray, query: np.ndarray, at_once: int = 4096
+) -> Float64[np.ndarray, "segment"]:
+    vectors, parts = shelf.vectors.numpy(), [np.zeros(0)]
+    for first in range(0, len(segments), at_once):
+        chosen = segments[first : first + at_once]
+        counts = shelf.counts[chosen]
+        firsts = np.cumsum(counts) - counts
+        rows = np.repeat(starts[chosen] - firsts, counts) + np.arange(counts.sum())
+        parts.append(np.maximum.reduceat(exact_scores(vectors[rows], query), firsts))
+    return np.concatenate(parts)

@@ -1,0 +1,302 @@
+"""Decodes in a child process, so that a file that hangs or crashes the decoder costs that file only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from time import monotonic
+from typing import IO, Any
+
+import numpy as np
+
+from rushes.video import sample
+from rushes.video.decode import Damage, Frame, Span, events
+from rushes.video.probe import VideoError
+
+STALL = 60.0  # seconds that the child may go without a sign of life
+LIMIT = 300.0  # seconds that one file may be waited for; a longer video may take twice its length
+AHEAD = 32  # events that the child may be ahead of the reader, besides what fits the pipe
+HEAD = struct.Struct("<II")  # bytes of pickle, bytes of pixels
+
+
+class Decoder:
+    """`decode.read` with a wall-clock limit, in one child process that serves file after file.
+
+        with Decoder() as decoder:
+            for event in decoder.read("beach.mp4"):
+                ...
+
+    The child decodes ahead of the reader by AHEAD events and then waits, so memory is bounded and a slow reader costs
+    nothing. Only the seconds that the reader waits for the child count against the limits. A child that is killed is
+    started again by the next `read`. If this process dies, the child ends by itself.
+
+    stall   seconds without a sign of life from the child after which the file fails with "timeout"
+    limit   seconds of waiting for one file; None = max(300, twice the video's length)
+    """
+
+    def __init__(self, *, stall: float = STALL, limit: float | None = None, threads: int | None = None):
+        self.stall = stall
+        self.limit = limit
+        self.threads = threads
+        self.duration = 0.0  # seconds that the file being read promises; 0 where it does not tell
+        self._child: subprocess.Popen[bytes] | None = None
+        self._inbox: queue.Queue[tuple[int, Any]] = queue.Queue(AHEAD)
+        self._serial = 0  # of the file being read
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None while there is none."""
+        return None if self._child is None else self._child.pid
+
+    def close(self) -> None:
+        """End the child. A later `read` starts another."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None and pipe is not child.stdout:  # the listening thread closes stdout
+                    pipe.close()
+
+    def read(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        policy: str = "balanced",
+        segments: str = "shots",
+        size: int = 224,
+        squash: bool = True,
+        start: float = 0.0,
+    ) -> Iterator[Frame | Span | Damage]:
+        """As `decode.read`; VideoError also for "timeout" and "crashed". One file at a time: a new read ends the last.
+
+        A reader that stops early leaves the decoder ready for the next file.
+        """
+        sample.policy(policy)  # a wrong name fails here and now
+        self._serial += 1
+        serial = self._serial
+        request = (serial, (os.fspath(path), policy, segments, size, squash, start, self.threads))
+        return self._read(serial, request)
+
+    def _read(self, serial: int, request: tuple) -> Iterator[Frame | Span | Damage]:
+        if serial != self._serial:
+            raise RuntimeError("this decoder reads another file by now; use one Decoder for each file read at a time")
+        name = request[1][0]
+        self._send(request)
+        waited, limit = 0.0, self.limit or LIMIT
+        try:
+            while True:
+                if serial != self._serial:
+                    raise RuntimeError(f"another read began before {name} was read; use one Decoder for each")
+                begun = monotonic()
+                patience = min(self.stall, limit - waited)
+                try:
+                    number, event = self._inbox.get(timeout=max(0.01, patience))
+                except queue.Empty:
+                    self.close()
+                    over = "gave no sign of life" if patience >= self.stall else "was not done"
+                    reason = f"{name} {over} after {patience if patience >= self.stall else limit:.0f} s of decoding"
+                    raise VideoError("timeout", f"{reason}; try another policy or convert the file") from None
+                waited += monotonic() - begun
+                if number == CLOSED:
+                    if event is self._child:
+                        raise self._crashed(name)
+                elif number == serial:
+                    if isinstance(event, _Length):
+                        self.duration = event.seconds
+                        limit = self.limit or max(LIMIT, 2 * event.seconds)
+                    elif isinstance(event, _Failure):
+                        raise event.error()
+                    elif isinstance(event, _Done):
+                        return
+                    elif event is not None:
+                        yield event
+        finally:
+            if serial == self._serial:
+                self._cancel()
+
+    def _crashed(self, name: str) -> VideoError:
+        child = self._child
+        self.close()
+        code = child.returncode if child else None
+        return VideoError("crashed", f"decoding {name} ended the decoder (exit status {code}); is the file malformed?")
+
+    def _send(self, message: tuple) -> None:
+        for attempt in (1, 2):
+            child = self._child
+            if child is None or child.poll() is not None:
+                self.close()
+                child = self._start()
+            assert child.stdin is not None
+            try:
+                pickle.dump(message, child.stdin)
+                child.stdin.flush()
+                return
+            except OSError:
+                self.close()
+                if attempt == 2:
+                    raise VideoError("crashed", "the decoder process ends as soon as it is started") from None
+
+    def _cancel(self) -> None:
+        """Tell the child that nobody reads on; it needs no answer."""
+        child = self._child
+        if child is None or child.stdin is None:
+            return
+        with contextlib.suppress(OSError):
+            pickle.dump((0, None), child.stdin)
+            child.stdin.flush()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # a program of its own: no fork (threads), no multiprocessing spawn (it would run the caller's script again)
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        self._inbox = queue.Queue(AHEAD)
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", "from rushes.video.worker import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        listener = threading.Thread(target=_listen, args=(self._child, self._inbox), daemon=True)
+        listener.start()
+        return self._child
+
+
+CLOSED = -1  # the serial under which the listener reports the end of the child
+
+
+class _Done:
+    pass
+
+
+class _Length:
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+
+class _Failure:
+    """An error of the child, as data."""
+
+    def __init__(self, error: Exception):
+        self.code = error.code if isinstance(error, VideoError) else None
+        self.reason = error.reason if isinstance(error, VideoError) else str(error)
+        self.kind = type(error) if isinstance(error, LookupError | ValueError | TypeError) else None
+        self.name = type(error).__name__
+
+    def error(self) -> Exception:
+        if self.code is not None:
+            return VideoError(self.code, self.reason)
+        if self.kind in (LookupError, ValueError, TypeError):
+            return self.kind(self.reason)
+        return VideoError("unreadable", f"{self.name}: {self.reason}")
+
+
+def _listen(child: subprocess.Popen[bytes], inbox: queue.Queue[tuple[int, Any]]) -> None:
+    """Move events from the child's pipe to the inbox until the child is gone. The inbox is bounded: that stops us, and
+    a full pipe then stops the child."""
+    assert child.stdout is not None
+    with child.stdout as pipe, contextlib.suppress(EOFError, OSError, ValueError):
+        while _put(child, inbox, _receive(pipe)):
+            pass
+    _put(child, inbox, (CLOSED, child))
+
+
+def _put(child: subprocess.Popen[bytes], inbox: queue.Queue[tuple[int, Any]], item: tuple[int, Any]) -> bool:
+    """False when the child was closed meanwhile, so that nobody will ever make room."""
+    while child.returncode is None or item[0] == CLOSED:
+        try:
+            inbox.put(item, timeout=1.0)
+            return True
+        except queue.Full:
+            if child.returncode is not None:
+                return False
+    return False
+
+
+def _receive(pipe: IO[bytes]) -> tuple[int, Any]:
+    head, body = HEAD.unpack(_exactly(pipe, HEAD.size))
+    serial, event = pickle.loads(_exactly(pipe, head))
+    if body:
+        time, shape = event
+        event = Frame(time, np.frombuffer(_exactly(pipe, body), np.uint8).reshape(shape))
+    return serial, event
+
+
+def _exactly(pipe: IO[bytes], count: int) -> bytearray:
+    data = bytearray(count)
+    view = memoryview(data)
+    done = 0
+    while done < count:
+        got = pipe.readinto(view[done:])  # type: ignore[attr-defined]
+        if not got:
+            raise EOFError
+        done += got
+    return data
+
+
+def _give(pipe: IO[bytes], serial: int, event: Any) -> None:
+    pixels = b""
+    if isinstance(event, Frame):
+        pixels = event.pixels.tobytes()
+        event = (event.time, event.pixels.shape)
+    head = pickle.dumps((serial, event), protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.write(HEAD.pack(len(head), len(pixels)) + head)
+    if len(pixels):
+        pipe.write(pixels)
+    pipe.flush()
+
+
+def serve() -> None:
+    """The child: requests on stdin, events on stdout, until stdin closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    out = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
+    os.dup2(2, 1)  # a library that prints must not print into the events
+    requests: queue.Queue[tuple[int, tuple]] = queue.Queue()
+    latest = [0]
+
+    def commands() -> None:
+        while True:
+            try:
+                serial, request = pickle.load(sys.stdin.buffer)
+            except Exception:
+                os._exit(0)  # the parent is gone, and the main thread may be deep in a decoder
+            latest[0] = serial
+            if serial:
+                requests.put((serial, request))
+
+    threading.Thread(target=commands, daemon=True).start()
+    while True:
+        serial, request = requests.get()
+        try:
+            for event in _with_length(request):
+                if latest[0] != serial:
+                    break
+                _give(out, serial, event)
+            else:
+                _give(out, serial, _Done())
+        except Exception as error:
+            _give(out, serial, _Failure(error))
+
+
+def _with_length(request: tuple) -> Iterator[Any]:
+    from rushes.video.probe import duration, opened
+
+    with opened(request[0]) as (container, stream):
+        length = duration(container, stream)
+    yield _Length(length or 0.0)
+    yield from events(*request)

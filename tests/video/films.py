@@ -1,0 +1,110 @@
+"""Draws test films in which every frame carries its own number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 16
+
+
+def draw(number: int, width: int, height: int, scene: int = 0, pan: int = 0) -> np.ndarray:
+    """A picture [height width 3]: a scene of soft coloured hills, moved by `pan` pixels, under a band of 16 bits.
+
+    The band is the number in Gray code, so that from frame to frame one block changes, not a scene.
+    """
+    random = np.random.default_rng(scene)
+    x = (np.arange(width) + pan) / width
+    y = np.arange(height)[:, None] / height
+    picture = np.empty((height, width, 3))
+    base = random.uniform(40, 215, 3)
+    for colour in range(3):
+        waves = sum(
+            np.sin(2 * np.pi * (random.integers(1, 5) * x + random.integers(1, 5) * y) + random.uniform(0, 6))
+            for _ in range(3)
+        )
+        picture[..., colour] = base[colour] + 13 * waves
+    gray = number ^ (number >> 1)
+    band = max(2, height // 6)
+    bits = [(gray >> (BITS - 1 - bit)) & 1 for bit in range(BITS)]
+    picture[:band] = np.repeat(bits, -(-width // BITS))[None, :width, None] * 219 + 16
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def number_of(pixels: np.ndarray) -> int:
+    """The number that `draw` put into a frame, from pixels of any size."""
+    height, width = pixels.shape[:2]
+    cell = -(-width // BITS) if width % BITS == 0 else width / BITS
+    row = pixels[height // 14 : max(height // 14 + 1, height // 10), :].mean(axis=(0, 2))
+    bits = [int(row[int((bit + 0.5) * cell)] > 127) for bit in range(BITS)]
+    gray = int("".join(map(str, bits)), 2)
+    number = 0
+    while gray:
+        number ^= gray
+        gray >>= 1
+    return number
+
+
+def film(
+    path: Path,
+    *,
+    frames: int = 90,
+    rate: int | Fraction = 30,
+    size: tuple[int, int] = (320, 180),
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    cuts: Sequence[int] = (),
+    pan: int = 0,
+    times: Sequence[float] | None = None,
+    first: float = 0.0,
+    audio: float = 0.0,
+    turned: int = 0,
+    mirrored: bool = False,
+    container: dict[str, str] | None = None,
+    picture: Callable[[int], np.ndarray] | None = None,
+    setup: Callable[[av.VideoStream], None] | None = None,
+    format: str | None = None,
+) -> Path:
+    """Write a film whose frame n shows n. A new scene starts at each frame of `cuts`.
+
+    times    seconds of every frame, for a variable rate; otherwise frame n is at first + n / rate
+    audio    seconds of silence beside it
+    turned   degrees clockwise that players shall turn it; mirrored: after a mirror
+    """
+    width, height = size
+    if options is None and codec == "libx264":
+        options = {"preset": "ultrafast", "bf": "2", "g": "30", "crf": "20", "x264-params": "scenecut=0"}
+    with av.open(str(path), "w", options=container or {}, format=format) as output:
+        stream = output.add_stream(codec, rate=Fraction(rate), options=options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        stream.codec_context.thread_count = 1
+        base = Fraction(1, 90000)
+        if codec not in ("mpeg4", "gif"):
+            stream.time_base = stream.codec_context.time_base = base
+        if turned or mirrored:
+            stream.set_display_rotation(-turned, hflip=mirrored)
+        if setup:
+            setup(stream)
+        sound = output.add_stream("aac", rate=8000) if audio else None
+        for number in range(frames):
+            scene = sum(number >= cut for cut in cuts)
+            image = picture(number) if picture else draw(number, width, height, scene, pan * number)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            second = times[number] if times is not None else first + number / rate
+            frame.time_base = stream.codec_context.time_base or base
+            frame.pts = round(second / frame.time_base)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+        if sound:
+            for start in range(0, int(audio * 8000), 1024):
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                silence.sample_rate, silence.pts = 8000, start
+                silence.time_base = Fraction(1, 8000)
+                output.mux(sound.encode(silence))
+            output.mux(sound.encode())
+    return path
