@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rushes.index import lance
 from rushes.index.lance import LanceIndex
 from rushes.similarity import weighted_token_interaction
 from rushes.types import Segment, Tokens
@@ -58,7 +59,7 @@ def latency(index: LanceIndex, size: int, token: int, batch: int) -> None:
         return [ids[at] for at in torch.randint(0, size, (min(count, size),)).tolist()]
 
     plain = row("torch: fp32 product of summaries, top 100", median(lambda: (summaries @ next(queries)).topk(100)))
-    row("nearest by summary, first search of a process", once(lambda: index.nearest(next(queries), 100)), plain, "torch")
+    row("nearest by summary, a process's first", once(lambda: index.nearest(next(queries), 100)), plain, "torch")
     row("nearest by summary, k=100", median(lambda: index.nearest(next(queries), 100)), plain, "torch")
     row("nearest by summary, k=1000", median(lambda: index.nearest(next(queries), 1000)), plain, "torch")
     few = [f"v{number}" for number in range(5)]
@@ -98,7 +99,8 @@ def depth(index: LanceIndex, size: int, token: int, batch: int, asked: int = 30)
     """
     fill(index, size, token, batch)
     random = torch.Generator().manual_seed(3)
-    segments, about = index.fetch([f"s{row}" for row in torch.randint(0, size, (asked,), generator=random).tolist()])
+    asked_for = torch.randint(0, size, (asked,), generator=random).tolist()
+    about = index.fetch([f"s{row}" for row in asked_for])[1]
     words = about.vectors[:, [0, -1]].repeat_interleave(2, dim=1)
     words = normalize(words + noise(random, words.shape, 1.2), dim=-1)
     text = Tokens(words, torch.ones(asked, 4).bool(), weights=torch.full((asked, 4), 0.25))
@@ -129,13 +131,10 @@ def score(text: Tokens, video: Tokens) -> Tensor:
 
 
 def ann(index: LanceIndex, size: int, token: int, batch: int, asked: int = 50) -> None:
-    import rushes.index.lance as lance
-
+    """Recall@10 of the ANN index of the summaries by its settings, and its time beside the scan's."""
     fill(index, size, 1, 5000)
-    queries = normalize(
-        index.fetch([f"s{row * 7 % size}" for row in range(asked)])[1].vectors[:, 0] + noise(torch.Generator(), (asked, index.dim), 0.5),
-        dim=-1,
-    )
+    near = index.fetch([f"s{row * 7 % size}" for row in range(asked)])[1].vectors[:, 0]
+    queries = normalize(near + noise(torch.Generator().manual_seed(3), near.shape, 0.5), dim=-1)
     scan = [dict(index.nearest(query, 10)) for query in queries]
     exact = median(lambda: index.nearest(queries[0], 10))
     print(f"\n{size:,} segments x {index.dim}: scan in memory {exact:.2f} ms")
@@ -144,7 +143,8 @@ def ann(index: LanceIndex, size: int, token: int, batch: int, asked: int = 50) -
         found = [dict(index.nearest(query, 10)) for query in queries]
         recall = sum(len(a.keys() & b.keys()) for a, b in zip(scan, found, strict=True)) / (10 * asked)
         ms = median(lambda: index.nearest(queries[0], 10))
-        print(f"nprobes {lance.NPROBES:3} refine {lance.REFINE:3}  recall@10 {recall:.3f}  {ms:7.2f} ms  {ms / exact:5.2f} x scan")
+        setting = f"nprobes {lance.NPROBES:3}, refine {lance.REFINE:3}"
+        print(f"{setting}: recall@10 {recall:.3f}, {ms:7.2f} ms, {ms / exact:5.2f} x scan", flush=True)
 
 
 def fill(index: LanceIndex, size: int, token: int, batch: int) -> tuple[float, Tensor]:

@@ -22,7 +22,16 @@ import rushes
 from rushes.data.reels import compose, render
 from rushes.library.encode import BATCH_FRAMES
 
-PICTURES = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "rocket.jpg")
+PICTURES = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "rocket.jpg",
+)
 
 
 def main() -> None:
@@ -53,9 +62,13 @@ def main() -> None:
             library = rushes.open(folder, folder / f"store{number}")
             report = library.refresh(model=arguments.model, policy=arguments.policy)
             ratios.append(report.frames_per_second / alone)
-            print(f"encoder alone {alone:7.1f} frames/s   file to tokens {report.frames_per_second:7.1f} "
-                  f"({report.frames} frames)   ratio {ratios[-1]:.2f}")
-        print(f"median ratio {statistics.median(ratios):.2f} at {arguments.size}, {arguments.policy}, batches of {BATCH_FRAMES}")
+            print(
+                f"encoder alone {alone:7.1f} frames/s   file to tokens {report.frames_per_second:7.1f} "
+                f"({report.frames} frames)   ratio {ratios[-1]:.2f}"
+            )
+        print(
+            f"median ratio {statistics.median(ratios):.2f} at {arguments.size}, {arguments.policy}, batches of {BATCH_FRAMES}"
+        )
     finally:
         shutil.rmtree(folder)
 

@@ -61,7 +61,9 @@ def latency(model: Model, index: LanceIndex, texts: list[Tokens]) -> None:
     for by in ("summary", "frame"):
         for depth in DEPTHS:
             row = timed(lambda text, by=by, depth=depth: search(model.method, index, text, by=by, depth=depth), texts)
-            print(f"{f'{by}, depth {depth}':<22}{row[0]:>10.1f}{row[1]:>11.1f}{row[2]:>10.1f}{row[1] / exact[1]:>10.3f}")
+            print(
+                f"{f'{by}, depth {depth}':<22}{row[0]:>10.1f}{row[1]:>11.1f}{row[2]:>10.1f}{row[1] / exact[1]:>10.3f}"
+            )
 
 
 def recall(model: Model, index: LanceIndex, texts: list[Tokens]) -> None:
@@ -77,7 +79,8 @@ def recall(model: Model, index: LanceIndex, texts: list[Tokens]) -> None:
             row.append(statistics.mean(shares))
         print(f"{by:<22}" + "".join(f"{share:>8.4f}" for share in row))
         firsts = [
-            statistics.mean(best[0] in near[:depth] for best, near in zip(truth, found, strict=True)) for depth in DEPTHS
+            statistics.mean(best[0] in near[:depth] for best, near in zip(truth, found, strict=True))
+            for depth in DEPTHS
         ]
         print(f"{'  the best itself':<22}" + "".join(f"{share:>8.4f}" for share in firsts))
 
@@ -122,7 +125,10 @@ def encode_pictures(model: Model, paths: list[Path], cache: Path | None) -> torc
     size = model.backbone.image_size
     vectors = []
     for start in range(0, len(paths), 32):
-        images = [cv2.resize(cv2.imread(str(path)), (size, size), interpolation=cv2.INTER_AREA) for path in paths[start : start + 32]]
+        images = [
+            cv2.resize(cv2.imread(str(path)), (size, size), interpolation=cv2.INTER_AREA)
+            for path in paths[start : start + 32]
+        ]
         pixels = torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2)
         vectors.append(model.frames(pixels))
     features = torch.cat(vectors)

@@ -112,12 +112,14 @@ def load(name: str | os.PathLike[str], device: str = "cpu") -> Model:
     backbone_class = registry.find("backbones", config["backbone"]["name"], Backbone)
     method_class = registry.find("methods", config["method"]["name"], Method)
     backbone = backbone_class.build(config["backbone"]["config"], str(folder))
-    method = method_class(backbone.dim, method_class.configured(**config["method"]["config"]))
+    switches = method_class.configured(**config["method"]["config"])
+    method = method_class(backbone.dim, switches)  # pyright: ignore[reportAbstractUsage]  find gives complete ones
     model = Model(backbone, method, name=key)
     weights = load_file(folder / "model.safetensors")
     wanted = model.state_dict()
-    model.load_state_dict({name: tensor.to(wanted[name].dtype) if name in wanted else tensor
-                           for name, tensor in weights.items()})
+    model.load_state_dict(
+        {name: tensor.to(wanted[name].dtype) if name in wanted else tensor for name, tensor in weights.items()}
+    )
     return model.to(device).eval()
 
 

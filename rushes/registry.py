@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Base = TypeVar("Base")
 
@@ -40,10 +40,12 @@ def find(kind: str, name: str, base: type[Base]) -> type[Base]:
     if name.endswith(".py"):
         return _only_class(_module_from(Path(name)), base, name)
     for point in entry_points(group=f"rushes.{kind}", name=name):
-        loaded = point.load()
+        loaded: Any = point.load()
         return loaded if inspect.isclass(loaded) else _only_class(loaded, base, name)
     if name not in names(kind) or not name.isidentifier():
-        raise LookupError(f"rushes.{kind} has no {name!r}; it has {', '.join(names(kind))}, or give a path ending in .py")
+        raise LookupError(
+            f"rushes.{kind} has no {name!r}; it has {', '.join(names(kind))}, or give a path ending in .py"
+        )
     return _only_class(importlib.import_module(f"rushes.{kind}.{name}"), base, name)
 
 
@@ -54,7 +56,8 @@ def _module_from(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # a .py file always has both
+    assert spec is not None
+    assert spec.loader is not None  # a .py file always has both
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -139,7 +139,9 @@ class Tokens:
             if all(tensor is None for tensor in tensors):
                 return None
             if any(tensor is None for tensor in tensors):
-                raise ValueError(f"only some of the {len(parts)} batches have {name}; tokens of one method have all or none")
+                raise ValueError(
+                    f"only some of the {len(parts)} batches have {name}; tokens of one method have all or none"
+                )
             return torch.cat(tensors)
 
         return Tokens(join("vectors"), join("mask"), join("spans"), join("level"), join("weights"))  # type: ignore[arg-type]
@@ -148,6 +150,4 @@ class Tokens:
         def apply(tensor: torch.Tensor | None) -> Any:
             return None if tensor is None else function(tensor)
 
-        return Tokens(
-            apply(self.vectors), apply(self.mask), apply(self.spans), apply(self.level), apply(self.weights)
-        )
+        return Tokens(apply(self.vectors), apply(self.mask), apply(self.spans), apply(self.level), apply(self.weights))

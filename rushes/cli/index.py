@@ -44,7 +44,9 @@ def index(
         Segments | None, typer.Option(help="Cut at shots, or into overlapping windows.", show_default="shots")
     ] = None,
     store: Store = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files of the failure ledger again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try files of the failure ledger again.")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop the index and encode all again.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +84,14 @@ def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.fields[video]}", table_column=None),

@@ -25,9 +25,13 @@ def search(
     folder: Folder,
     text: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="How many hits.", min=1)] = 10,
-    exact: Annotated[bool, typer.Option("--exact", help="Score every segment, not only the nearest candidates.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Score every segment, not only the nearest candidates.")
+    ] = False,
     group: Annotated[Group, typer.Option(help="A hit for each segment, or one for each video.")] = Group.segment,
-    depth: Annotated[int | None, typer.Option(help="Candidates that the method re-ranks.", min=1, show_default="200")] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Candidates that the method re-ranks.", min=1, show_default="200")
+    ] = None,
     by: Annotated[By | None, typer.Option(help="What candidates are found by.", show_default="frame")] = None,
     store: Store = None,
     as_json: Json = False,

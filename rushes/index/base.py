@@ -24,9 +24,7 @@ class Index(Protocol):
 
     dim: int
 
-    def add(
-        self, segments: Sequence[Segment], summaries: Float[Tensor, "segment dim"], tokens: Tokens
-    ) -> None:
+    def add(self, segments: Sequence[Segment], summaries: Float[Tensor, "segment dim"], tokens: Tokens) -> None:
         """Store one batch: all of it or, on an error or a kill, nothing; on return it survives a kill.
 
         ValueError for an id that is already there, a wrong shape, a number that fp16 cannot hold, a segment without a

@@ -63,18 +63,24 @@ def unflatten(flat: Flat, dim: int) -> Tokens:
     counts = torch.from_numpy(flat.counts)
     width = int(counts.max()) if len(counts) else 0
     mask = torch.arange(width)[None, :] < counts[:, None]
+    places = mask.flatten().nonzero().flatten()
 
     def spread(values: np.ndarray | None, dtype: torch.dtype) -> torch.Tensor | None:
         if values is None:
             return None
-        full = torch.zeros(*mask.shape, *values.shape[1:], dtype=dtype)
-        full[mask] = torch.from_numpy(values).to(dtype)
-        return full
+        real = torch.from_numpy(values).to(dtype)
+        full = real if len(real) == mask.numel() else real.new_zeros(mask.numel(), *real.shape[1:])
+        if full is not real:
+            full[places] = real
+        return full.view(*mask.shape, *real.shape[1:])
 
     vectors = spread(flat.vectors.reshape(-1, dim), torch.float32)
     assert vectors is not None
     return Tokens(
-        vectors, mask, spread(flat.spans, torch.float64), spread(flat.level, torch.int64),
+        vectors,
+        mask,
+        spread(flat.spans, torch.float64),
+        spread(flat.level, torch.int64),
         spread(flat.weights, torch.float32),
     )
 

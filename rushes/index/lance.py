@@ -228,7 +228,7 @@ def _rows(segments: Sequence[Segment], summaries: Tensor, flat: Flat, dim: int) 
 
 
 def _read(table: Table, columns: list[str], where: str | None = None) -> pa.Table:
-    query: Any = table.search().select([name for name in columns if name != "_rowid"])
+    query: Any = table.search().select(columns)
     if "_rowid" in columns:
         query = query.with_row_id(True)
     return (query.where(where) if where is not None else query).to_arrow()
@@ -288,14 +288,20 @@ def _shelves(table: Table, by: By, dim: int, where: str | None = None, rows: int
         else:
             vectors = _blob(part, "vectors", np.float16)
             assert vectors is not None
-            flat = Flat(part["tokens"].to_numpy().astype(np.int64), vectors.reshape(-1, dim),
-                        level=_blob(part, "level", np.int8))
+            flat = Flat(
+                part["tokens"].to_numpy().astype(np.int64),
+                vectors.reshape(-1, dim),
+                level=_blob(part, "level", np.int8),
+            )
             counts, vectors = flat.finest()
         yield shelve(
             part["_rowid"].to_numpy(), part["id"].combine_chunks(), part["video"].combine_chunks(), counts, vectors
         )
     yield shelve(
-        np.zeros(0, np.uint64), pa.array([], pa.string()), pa.array([], pa.string()), np.zeros(0, np.int64),
+        np.zeros(0, np.uint64),
+        pa.array([], pa.string()),
+        pa.array([], pa.string()),
+        np.zeros(0, np.int64),
         np.zeros((0, dim), np.float16),
     )
 

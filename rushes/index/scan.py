@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from jaxtyping import Float16, Float64, Int64, UInt64
-from torch import Tensor
 
 # A half's rounding, twice: of the query and of the product (sums are fp32). Four times that bound, for kernels of other
 # machines; a larger value only makes more rows be ranked exactly.
 SLACK = 4 * 2 * 2.0**-11
+HALF_MAX = 65504.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +25,7 @@ class Shelf:
     ids: pa.Array
     videos: pa.Array
     counts: Int64[np.ndarray, "segment"]
-    vectors: Float16[Tensor, "vector dim"]
+    vectors: Float16[np.ndarray, "vector dim"]
     reach: float  # the longest vector's length
 
     def __len__(self) -> int:
@@ -33,10 +33,14 @@ class Shelf:
 
     def keep(self, segments: np.ndarray) -> Shelf:
         """Only the segments that are True."""
-        vectors = self.vectors[torch.from_numpy(np.repeat(segments, self.counts))]
+        vectors = self.vectors[np.repeat(segments, self.counts)]
         mask = pa.array(segments)
         return Shelf(
-            self.row_ids[segments], self.ids.filter(mask), self.videos.filter(mask), self.counts[segments], vectors,
+            self.row_ids[segments],
+            self.ids.filter(mask),
+            self.videos.filter(mask),
+            self.counts[segments],
+            vectors,
             self.reach,
         )
 
@@ -45,9 +49,9 @@ def shelve(
     row_ids: np.ndarray, ids: pa.Array, videos: pa.Array, counts: np.ndarray, vectors: Float16[np.ndarray, "vector dim"]
 ) -> Shelf:
     """A shelf of these segments."""
-    matrix = torch.from_numpy(np.array(vectors))
-    reach = float(matrix.float().norm(dim=1).max()) if len(matrix) else 0.0
-    return Shelf(row_ids, ids, videos, counts, matrix, reach)
+    vectors = vectors if vectors.flags.writeable else vectors.copy()  # torch warns of memory it must not write to
+    reach = float(torch.from_numpy(vectors).float().norm(dim=1).max()) if len(vectors) else 0.0
+    return Shelf(row_ids, ids, videos, counts, vectors, reach)
 
 
 def join(shelves: Sequence[Shelf]) -> Shelf:
@@ -59,7 +63,7 @@ def join(shelves: Sequence[Shelf]) -> Shelf:
         pa.concat_arrays([shelf.ids for shelf in shelves]),
         pa.concat_arrays([shelf.videos for shelf in shelves]),
         np.concatenate([shelf.counts for shelf in shelves]),
-        torch.cat([shelf.vectors for shelf in shelves]),
+        np.concatenate([shelf.vectors for shelf in shelves]),
         max(shelf.reach for shelf in shelves),
     )
 
@@ -76,9 +80,11 @@ def best(
     if not len(shelf):
         return []
     length = float(np.linalg.norm(query))
-    unit = torch.from_numpy(query / length if length else query).half()  # a unit query: halves cannot overflow
+    unit, matrix = torch.from_numpy(query / length if length else query).half(), torch.from_numpy(shelf.vectors)
+    if shelf.reach > HALF_MAX / 2:  # products with a unit query could overflow
+        unit, matrix = unit.float(), matrix.float()
     starts = np.cumsum(shelf.counts) - shelf.counts
-    rough = np.maximum.reduceat((shelf.vectors @ unit).float().numpy(), starts)
+    rough = np.maximum.reduceat((matrix @ unit).float().numpy(), starts)
     if videos is not None:
         wanted = pa.array(list(videos), pa.string())
         inside = pc.call_function("is_in", [shelf.videos], pc.SetLookupOptions(wanted)).to_numpy(zero_copy_only=False)
@@ -109,11 +115,11 @@ def exact_scores(
 def _scores(
     shelf: Shelf, starts: np.ndarray, segments: np.ndarray, query: np.ndarray, at_once: int = 4096
 ) -> Float64[np.ndarray, "segment"]:
-    vectors, parts = shelf.vectors.numpy(), [np.zeros(0)]
+    parts = [np.zeros(0)]
     for first in range(0, len(segments), at_once):
         chosen = segments[first : first + at_once]
         counts = shelf.counts[chosen]
         firsts = np.cumsum(counts) - counts
         rows = np.repeat(starts[chosen] - firsts, counts) + np.arange(counts.sum())
-        parts.append(np.maximum.reduceat(exact_scores(vectors[rows], query), firsts))
+        parts.append(np.maximum.reduceat(exact_scores(shelf.vectors[rows], query), firsts))
     return np.concatenate(parts)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
@@ -340,7 +340,9 @@ class Library:
     def _settings(self) -> Settings:
         settings = self._stored_settings()
         if settings is None:
-            raise FileNotFoundError(f"{self.folder} is not indexed in {self.store}; run `rushes index {self.folder}` first")
+            raise FileNotFoundError(
+                f"{self.folder} is not indexed in {self.store}; run `rushes index {self.folder}` first"
+            )
         return settings
 
     def _stored_settings(self) -> Settings | None:
@@ -353,7 +355,7 @@ class Library:
         return Settings(**stored)
 
     def _agree(self, model: str | None, policy: str | None, segments: Segmentation | None) -> Settings:
-        asked = {"model": model, "policy": policy, "segments": segments}
+        asked: dict[str, Any] = {"model": model, "policy": policy, "segments": segments}
         settings = self._stored_settings()
         if settings is not None:
             other = {name: value for name, value in asked.items() if value not in (None, getattr(settings, name))}
@@ -366,9 +368,7 @@ class Library:
         settings = Settings(**{name: value for name, value in asked.items() if value is not None})
         find_policy(settings.policy)
         loaded = load(settings.model)
-        settings = replace(
-            settings, method=loaded.method_name, digest=loaded.digest(), dim=loaded.method.dim
-        )
+        settings = replace(settings, method=loaded.method_name, digest=loaded.digest(), dim=loaded.method.dim)
         part = self.store / "settings.part"
         part.write_text(json.dumps(asdict(settings), indent=2) + "\n")
         part.replace(self.store / "settings.json")
@@ -434,7 +434,7 @@ class _Work:
             self._commit()  # an interrupted run keeps what it has encoded
             self.seconds = time.monotonic() - began
 
-    def _events(self, decoder: Decoder, model: Model) -> Iterator[tuple[str, Event]]:
+    def _events(self, decoder: Decoder, model: Model) -> Generator[tuple[str, Event], None, None]:
         backbone = model.backbone
         total_bytes = sum(file.size_bytes for file in self._todo.values())
         done_bytes = 0

@@ -78,9 +78,7 @@ class Method(nn.Module, ABC):
         """The unit vector a side by which a first stage searches: <text, video> stands in for `score`."""
 
     @abstractmethod
-    def loss(
-        self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         """Named terms, weighted already: what is minimised is their sum."""
 
     def step(self, batch: Batch, gather: Gather = ALONE) -> dict[str, Float[Tensor, ""]]:

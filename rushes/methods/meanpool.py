@@ -63,7 +63,5 @@ class MeanPool(Method):
     def summary(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         return tokens.vectors[:, 0]
 
-    def loss(
-        self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         return {"nce": info_nce(self.score(text, video), positives, scale_of(self.log_scale))}

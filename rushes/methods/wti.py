@@ -69,9 +69,7 @@ class WTI(Method):
     def summary(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         return unit(einsum(fp32(tokens.vectors), fp32(_weights(tokens)), "batch token dim, batch token -> batch dim"))
 
-    def loss(
-        self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         scale = scale_of(self.log_scale)
         terms = {"nce": info_nce(self.score(text, video), positives, scale)}
         if self.config.summary:

@@ -172,5 +172,3 @@ class _Spread:
             return 0.0
         mean = self.total / self.count
         return max(0.0, self.squares / self.count - mean * mean) ** 0.5
-
-

@@ -109,6 +109,15 @@ def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
+def descend(method: Method, rate: float = 1e-3) -> None:
+    """One step of plain gradient descent. Not torch.optim, whose first step costs seconds of imports."""
+    with torch.no_grad():
+        for weight in method.parameters():
+            if weight.grad is not None:
+                weight -= rate * weight.grad
+                weight.grad = None
+
+
 def told(error: Exception, file: str) -> str:
     """What happened, in which case, and for an exception of the method's own, where: its last line in `file`."""
     note = f"{error.__notes__[0]}: " if getattr(error, "__notes__", None) else ""

@@ -18,7 +18,7 @@ from torch import Tensor
 from rushes import registry
 from rushes.backbones.base import Frames, Words
 from rushes.methods.base import Batch, Method
-from rushes.train.cases import FRAME_COUNTS, WORD_COUNTS, Broken, Case, cases, told, total
+from rushes.train.cases import FRAME_COUNTS, WORD_COUNTS, Broken, Case, cases, descend, told, total
 from rushes.train.pair import compared, learnt_by_two
 from rushes.types import Tokens
 
@@ -141,7 +141,9 @@ def permuting_permutes(case: Case) -> str:
 def save_and_load_is_exact(case: Case) -> str:
     """After a training step, weights and configuration written and read give every bit again, as a saved model does."""
     method = case.method()
-    _train(method, case.batch(), steps=1)
+    total(method.train().step(case.batch())).backward()
+    descend(method)
+    method.eval()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
         save_file({name: tensor.detach().contiguous() for name, tensor in method.state_dict().items()}, file)
@@ -168,12 +170,10 @@ def gradients_reach_every_parameter(case: Case) -> str:
     """
     method = case.method().train()
     waiting = {name: "no gradient" for name, weight in method.named_parameters() if weight.requires_grad}
-    total = len(waiting)
-    if total == 0:
+    count = len(waiting)
+    if count == 0:
         return "it has no parameters"
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
     for step in range(3):
-        optimizer.zero_grad()
         total(method.step(replace(case, seed=case.seed + step).batch())).backward()
         for name, weight in method.named_parameters():
             if weight.grad is not None and not bool(weight.grad.isfinite().all()):
@@ -182,11 +182,11 @@ def gradients_reach_every_parameter(case: Case) -> str:
                 waiting[name] = "a gradient of zeros"
                 if bool(weight.grad.any()):
                     del waiting[name]
-        optimizer.step()
+        descend(method)
     if waiting:
         first, what = next(iter(waiting.items()))
-        raise Broken(f"{len(waiting)} of {total} parameters learn nothing: {first} gets {what}")
-    return f"{total} parameters"
+        raise Broken(f"{len(waiting)} of {count} parameters learn nothing: {first} gets {what}")
+    return f"{count} parameters"
 
 
 @torch.no_grad()
@@ -384,16 +384,6 @@ def _stored(tokens: Tokens) -> Tokens:
 
     half = tokens.trimmed().to(torch.float16)
     return replace(half, vectors=through_bytes(half.vectors), weights=through_bytes(half.weights))
-
-
-def _train(method: Method, batch: Batch, steps: int) -> None:
-    method.train()
-    optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        total(method.step(batch)).backward()
-        optimizer.step()
-    method.eval()
 
 
 def _same(found: Tensor, wanted: Tensor, what: str, tolerance: float = TOLERANCE, exact: bool = False) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from rushes import registry
 from rushes.backbones.base import Frames, Words
 from rushes.methods.base import ALONE, Batch, Gather, Method
-from rushes.train.cases import Broken, Case, cases, told, total
+from rushes.train.cases import Broken, Case, cases, descend, told, total
 from rushes.train.gather import distributed
 
 PATIENCE = 45.0  # seconds that two processes may take to start, learn two steps in every case, and end
@@ -165,16 +165,14 @@ def _draws_nothing(case: Case) -> bool:
 
 def _learn(method: Method, batch: Batch, gather: Gather) -> None:
     """Two steps of plain gradient descent in float64, gradients averaged over processes as DDP does."""
-    optimizer = torch.optim.SGD(method.parameters(), lr=1e-3)
     for _ in range(2):
-        optimizer.zero_grad()
         total(method.step(exact(batch), gather)).backward()
         if gather is not ALONE:
             for weight in method.parameters():
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
                 dist.all_reduce(weight.grad)
                 weight.grad /= dist.get_world_size()
-        optimizer.step()
+        descend(method)
 
 
 def _apart(method: Method, other: Weights) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from time import monotonic
@@ -13,9 +13,10 @@ from time import monotonic
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from rushes.video import sample
@@ -241,7 +242,7 @@ class _Losses:
             elif silent >= 16 and gap > 1.0 and self.skip == "NONREF":
                 self._extend(self.out + self.clock.step, time)
         self.out = time
-        if self.hurt is None or time < self.hurt[1]:
+        if self.hurt is None or time <= self.hurt[1] + 1e-6:
             return None
         return self.close(time)
 
@@ -267,7 +268,7 @@ class _Losses:
 
 def _tape(
     path: str | os.PathLike[str], rule: sample.Policy, origin: float | None, threads: int
-) -> Iterator[Look | Damage | End | None]:
+) -> Generator[Look | Damage | End | None]:
     """One pass over a file from some key frame at or before `origin` (None = from its start)."""
     with opened(path) as (container, stream):
         clock = _Clock(container, stream)
@@ -276,12 +277,12 @@ def _tape(
         if origin is not None:
             try:
                 container.seek(int((origin + clock.zero) / clock.base), stream=stream)
-            except av.FFmpegError:
+            except FFmpegError:
                 return  # no such place for this container; the caller reads from the start
         losses = _Losses(clock, skip)
         aspect = pixel_aspect(stream)
         filler = _Filler(path, threads) if skip == "NONKEY" and rule.gap else None
-        end = 0.0  # seconds, of the packets that are there
+        reach = _Reach(clock)
         key: Look | None = None
         beat = monotonic()
         for packet in _packets(container, stream):
@@ -289,22 +290,23 @@ def _tape(
                 beat = monotonic()
                 yield None
             if isinstance(packet, Exception):
-                losses.failed(end)
+                losses.failed(reach.last)
                 continue
-            time = end
+            time = reach.last
             if packet.size:
                 time = clock.packet(packet)
-                if not packet.is_discard and not packet.is_corrupt:
-                    end = max(end, time + (float(packet.duration or 0) * clock.base or clock.step))
+                reach.see(packet, time)
                 if skip == "NONKEY" and not packet.is_keyframe:
                     continue
                 if not packet.is_discard:
                     losses.send(time, packet.is_keyframe)
+                if packet.is_corrupt:  # MPEG-TS counts its pieces and knows that one is missing
+                    losses.corrupt(time)
             try:
                 frames = packet.decode()
             except EOFError:
                 continue
-            except av.FFmpegError:
+            except FFmpegError:
                 losses.failed(time)
                 if clock.counted:
                     clock.counted.popleft()
@@ -322,23 +324,50 @@ def _tape(
                         yield from filler.between(key, look.time, sample.fills(key.time, look.time, rule.gap))
                     key = look
                 yield look
-        end = max(end, clock.last + 1e-3)
+        promised = _promised(container, stream)
+        truncated = promised is not None and promised - reach.furthest > 0.5 + clock.step
+        end = max(reach.end, clock.last + 1e-3)
+        if promised is not None and promised > clock.last and not truncated:
+            end = promised
         if filler is not None and rule.gap:
             if key is not None:
                 yield from filler.between(key, end, sample.fills(key.time, end, rule.gap))
             filler.close()
-        promised = _promised(container, stream)
-        truncated = promised is not None and promised - end > 0.5 + clock.step
-        if not truncated:
-            losses.rest()
-        damage = losses.close(end)
-        if damage is not None:
-            yield damage
         if truncated:
             assert promised is not None
-            reason = f"the file promises {promised:.3f} s of video and ends at {end:.3f} s; copy it again"
-            yield Damage("truncated", reason, end, promised)
+            last = min(end, losses.hurt[0]) if losses.hurt else end
+            reason = f"the file promises {promised:.3f} s of video and ends at {last:.3f} s; copy it again"
+            yield Damage("truncated", reason, last, promised)
+        else:
+            losses.rest()
+            damage = losses.close(end)
+            if damage is not None:
+                yield damage
         yield End(end)
+
+
+class _Reach:
+    """How far the packets of a file reach, in seconds."""
+
+    def __init__(self, clock: _Clock):
+        self.clock = clock
+        self.last = 0.0  # when the last frame in order of showing is shown
+        self.end = 0.0  # and until when
+        self.furthest = 0.0
+        self.lead: float | None = None  # between decoding and showing
+
+    def see(self, packet: Packet, time: float) -> None:
+        if packet.is_discard or packet.is_corrupt:
+            return
+        length = float(packet.duration or 0) * self.clock.base or self.clock.step
+        if time >= self.last:
+            self.last, self.end = time, time + length
+        # mp4 stores lengths between decoding times, so only the sum of them up to the last is what the header promises
+        if packet.dts is not None and packet.pts is not None:
+            if self.lead is None:
+                self.lead = (packet.pts - packet.dts) * self.clock.base
+            self.furthest = max(self.furthest, packet.dts * self.clock.base - self.clock.zero + length + self.lead)
+        self.furthest = max(self.furthest, self.end)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet | Exception]:
@@ -350,7 +379,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet 
             packet = next(packets)
         except StopIteration:
             return
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             failures += 1
             yield error
             packets = container.demux(stream)
@@ -406,7 +435,7 @@ class _Filler:
         if seekable(self.container):
             try:
                 self.container.seek(key.picture.pts, stream=self.stream)
-            except av.FFmpegError:
+            except FFmpegError:
                 return
             self.packets = _packets(self.container, self.stream)
             self.held = None
@@ -447,7 +476,7 @@ class _Filler:
                 packet = None
             try:
                 frames = self.stream.codec_context.decode(packet)
-            except av.FFmpegError:
+            except FFmpegError:
                 frames = []
             begun = True
             yield from (frame for frame in frames if not frame.is_corrupt)
@@ -461,7 +490,7 @@ class _Converter:
     def __init__(self, size: int, squash: bool):
         self.size = size
         self.squash = squash
-        self.reformat = av.video.reformatter.VideoReformatter().reformat
+        self.reformat = VideoReformatter().reformat
 
     def __call__(self, look: Look) -> np.ndarray:
         frame = look.picture

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import cast
 
 import av
-import av.logging
 from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -105,20 +106,20 @@ def _open(path: Path) -> InputContainer:
         )
     except PermissionError:
         raise VideoError("unreadable", f"{path} may not be read; check its permissions") from None
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (FFmpegError, ValueError, OSError) as error:
         raise VideoError("not-a-video", f"{path} is no video that FFmpeg can read ({_told(error)})") from None
     return cast(InputContainer, container)
 
 
 def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
     """The default video stream, else the first. A cover picture in a music file is no video."""
-    films = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not films:
         raise VideoError("no-video-stream", f"{path} has no video stream, only {_kinds(container)}")
     decodable = [stream for stream in films if stream.codec_context is not None]
     if not decodable:
         raise VideoError("no-decoder", f"{path} is in a codec that this FFmpeg cannot decode; convert it first")
-    default = [s for s in decodable if s.disposition & av.stream.Disposition.default]
+    default = [s for s in decodable if s.disposition & Disposition.default]
     return (default or decodable)[0]
 
 
@@ -138,9 +139,9 @@ def first_frame(container: InputContainer, stream: VideoStream, path: str | os.P
             try:
                 for frame in packet.decode():
                     return frame
-            except av.FFmpegError as error:
+            except FFmpegError as error:
                 failed = error
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         failed = error
     told = f" ({_told(failed)})" if failed else ""
     raise VideoError("no-frames", f"{path} has a video stream but not one frame that decodes{told}")

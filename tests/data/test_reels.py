@@ -19,10 +19,19 @@ def pictures(tmp_path):
 
 
 def test_a_rendered_reel_shows_each_picture_between_its_times(pictures):
-    reel = Reel("r", (Shot("red.png", 0, 1, WHOLE, WHOLE), Shot("green.png", 1, 1.6, WHOLE, WHOLE), Shot("blue.png", 1.6, 3, WHOLE, WHOLE)))
+    reel = Reel(
+        "r",
+        (
+            Shot("red.png", 0, 1, WHOLE, WHOLE),
+            Shot("green.png", 1, 1.6, WHOLE, WHOLE),
+            Shot("blue.png", 1.6, 3, WHOLE, WHOLE),
+        ),
+    )
     render(reel, pictures / "r.mp4", root=pictures, size=(64, 48))
     with av.open(str(pictures / "r.mp4")) as container:
-        frames = [(float(frame.time), frame.to_ndarray(format="rgb24").mean((0, 1))) for frame in container.decode(video=0)]
+        frames = [
+            (float(frame.time), frame.to_ndarray(format="rgb24").mean((0, 1))) for frame in container.decode(video=0)
+        ]
     assert len(frames) == 75
     for time, colour in frames:
         shot = next(shot for shot in reel.shots if time < shot.end - 1e-6)

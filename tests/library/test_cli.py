@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
 import sys
 import time
+from unittest.mock import patch
 
 import pytest
+import torch
 
 from rushes import __version__
+from rushes.cli import main
 
 
-def rushes(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def rushes(*words: object) -> subprocess.CompletedProcess[str]:
+    """What the installed command runs, with its streams and exit status, without the seconds that imports cost."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    argv = ["rushes", *map(str, words)]
+    with patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code
+    return subprocess.CompletedProcess(argv, status or 0, out.getvalue(), err.getvalue())
+
+
+def rushes_process(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rushes", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +130,14 @@ def test_a_folder_without_videos_says_so(tmp_path, tiny_model):
     assert done.returncode == 0
     assert "no video found" in done.stderr
     assert json.loads(rushes("search", tmp_path, "a dog", "--json").stdout) == []
+
+
+def test_the_process_itself_exits_alike(folder):
+    done = rushes_process("search", folder, "a dog", "-k", 1, "--json")
+    assert (done.returncode, len(json.loads(done.stdout)), done.stderr) == (0, 1, "")
+    done = rushes_process("search", folder, "a dog", "--nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr
 
 
 def test_no_bar_where_stderr_is_no_terminal(folder):

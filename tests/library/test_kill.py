@@ -82,4 +82,6 @@ def same(one: Library, two: Library) -> bool:
     assert left.spans is not None
     assert right.spans is not None
     # encoder batches differ by where a run began, so sums of floats may differ in their last bit
-    return torch.allclose(left.vectors.float(), right.vectors.float(), atol=2e-3) and torch.equal(left.spans, right.spans)
+    return torch.allclose(left.vectors.float(), right.vectors.float(), atol=2e-3) and torch.equal(
+        left.spans, right.spans
+    )

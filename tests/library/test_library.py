@@ -164,7 +164,10 @@ def test_half_a_file_is_indexed_as_far_as_it_goes_and_listed(library, folder):
     content = (folder / "a.mp4").read_bytes()
     import av
 
-    with av.open(str(folder / "a.mp4")) as source, av.open(str(folder / "front.mp4"), "w", options={"movflags": "faststart"}) as target:
+    with (
+        av.open(str(folder / "a.mp4")) as source,
+        av.open(str(folder / "front.mp4"), "w", options={"movflags": "faststart"}) as target,
+    ):
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
@@ -190,7 +193,9 @@ def test_other_settings_are_refused_until_rebuilt(library, folder, tiny_model):
     report = library.refresh(model=str(tiny_model), policy="thorough", segments="windows", rebuild=True)
     assert report.videos == 3
     assert library.info().policy == "thorough"
-    spans = sorted((hit.start, hit.end) for hit in library.search("x", k=100, exact=True) if hit.segment.video == "a.mp4")
+    spans = sorted(
+        (hit.start, hit.end) for hit in library.search("x", k=100, exact=True) if hit.segment.video == "a.mp4"
+    )
     assert spans[0][0] == 0.0
     assert spans[1][0] == 5.0
 

@@ -48,10 +48,11 @@ class Recipe:
     views: int = 4  # of each training photo: as it is, mirrored, and two crops
     vision_cut: int = 20  # layers of the vision tower that stay as they came; the stem is the first
     text_cut: int = 4  # layers of the text tower that stay as they came
-    warm_epochs: int = 20  # of the heads alone, on towers as they came
-    epochs: int = 8  # of heads and upper layers together
+    warm_epochs: int = 20  # of the heads alone, sentences against photos, on towers as they came
+    epochs: int = 8  # of everything that learns, together
     photos: int = 300  # a step
-    captions: int = 2  # of each photo a step: all of them count as its positives
+    captions: int = 2  # of each photo a step: all count as its positives; words are scored for the first of them
+    longest_text: int = 24  # tokens in training: 3 % of captions lose their end, and padding costs time
     longest_reel: int = 4  # photos; a reel is 2 to this many photos shown as one video
     head_rate: float = 1e-3
     text_rate: float = 1e-4
@@ -98,13 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
     texts = hidden_of(backbone, captions, recipe.text_cut, caches / f"train_text_cut{recipe.text_cut}.pt")
     dev_texts = hidden_of(backbone, dev_captions, recipe.text_cut, caches / f"dev_text_cut{recipe.text_cut}.pt")
 
-    since = time.monotonic()
-    ready = replace(recipe, vision_cut=len(backbone.vision), text_cut=LAYERS, epochs=recipe.warm_epochs)
-    tops = [finished_maps(backbone, recipe, maps) for maps in [*views, dev_maps]]
-    read_texts, read_dev = finished_texts(backbone, recipe, texts), finished_texts(backbone, recipe, dev_texts)
-    say("towers run to their ends", seconds=round(time.monotonic() - since))
-    say("best heads on dev", **train(model, ready, tops[:-1], read_texts, tops[-1], read_dev, options.out / "heads"))
-
+    if not (options.out / "heads").is_dir() or options.smoke:
+        warm(model, recipe, views, texts, dev_maps, dev_texts, options.out / "heads")
     model = load(options.out / "heads")
     best = train(model, recipe, views, texts, dev_maps, dev_texts, options.out / "model")
     say("best on dev", **best)
@@ -314,6 +310,29 @@ def finished_texts(backbone: Small, recipe: Recipe, texts: Hidden) -> Hidden:
 # ---- training
 
 
+def warm(
+    model: Model,
+    recipe: Recipe,
+    views: list[Float[Tensor, "photo channel row column"]],
+    texts: Hidden,
+    dev_maps: Float[Tensor, "photo channel row column"],
+    dev_texts: Hidden,
+    out: Path,
+) -> None:
+    """The heads alone, on towers as they came: cheap, and a better start than fresh heads that pull the towers about.
+
+    Only sentences are compared with photos. The words then start from the sentence's head: it is linear and the
+    sentence is the tokens' mean, so from the first step on the mean of a text's words is its sentence.
+    """
+    backbone, _ = parts_of(model)
+    since = time.monotonic()
+    seen = [finished_maps(backbone, recipe, maps) for maps in [*views, dev_maps]]
+    read_texts, read_dev = finished_texts(backbone, recipe, texts), finished_texts(backbone, recipe, dev_texts)
+    say("towers run to their ends", seconds=round(time.monotonic() - since))
+    heads = replace(recipe, vision_cut=len(backbone.vision), text_cut=LAYERS, epochs=recipe.warm_epochs)
+    train(model, heads, seen[:-1], read_texts, seen[-1], read_dev, out, words=False)
+
+
 def train(
     model: Model,
     recipe: Recipe,
@@ -322,9 +341,14 @@ def train(
     dev_maps: Float[Tensor, "photo channel row column"],
     dev_texts: Hidden,
     out: Path,
+    words: bool = True,
 ) -> dict[str, float]:
-    """Upper layers and heads together; after each epoch the average is measured on dev, and kept if it is the best."""
+    """What the recipe leaves free, together; after each epoch the average is measured on dev, and the best is kept.
+
+    Without `words` only sentences learn, and the words' head is given a copy of theirs before it is measured.
+    """
     torch.manual_seed(recipe.seed)
+    backbone, _ = parts_of(model)
     groups = trained(model, recipe)
     scale = nn.Parameter(torch.tensor(recipe.scale).log())  # the sentence's own temperature; not shipped
     groups.append({"params": [scale], "lr": recipe.head_rate, "weight_decay": 0.0})
@@ -339,7 +363,7 @@ def train(
         model.train()
         terms: dict[str, Tensor] = {}
         for photos in torch.randperm(len(views[0])).split(recipe.photos):
-            terms = losses(model, recipe, views, texts, photos, scale.exp().clamp(max=100))
+            terms = losses(model, recipe, views, texts, photos, scale.exp().clamp(max=100), words)
             optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             optimizer.step()
@@ -349,12 +373,16 @@ def train(
             for name, weight in model.named_parameters():
                 if name in average:
                     average[name].lerp_(weight.detach(), 1 - keep)
+        shown = {name: round(term.item(), 3) for name, term in terms.items()}
+        if not words and epoch + 1 < recipe.epochs:
+            continue  # cheap epochs: measuring would take longer
         with swapped(model, average):
+            if not words:
+                backbone.word_head.load_state_dict(backbone.sentence_head.state_dict())
             measured = measure(model, recipe, dev_maps, dev_texts)
             if measured["r1"] > best["r1"]:
                 best = {"epoch": epoch + 1, **measured}
                 model.save(out, half=True)
-        shown = {name: round(term.item(), 3) for name, term in terms.items()}
         say(f"epoch {epoch + 1}", seconds=round(time.monotonic() - since), **shown, **measured)
     return best
 
@@ -386,8 +414,9 @@ def losses(
     texts: Hidden,
     photos: Int[Tensor, "photo"],
     scale: Float[Tensor, ""],
+    by_words: bool,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The terms of one step: sentences against photos, words against photos, words against reels."""
+    """The terms of one step: sentences against photos and, `by_words`, words against photos and against reels."""
     backbone, wti = parts_of(model)
     view = torch.randint(len(views), (len(photos),))
     maps = torch.stack([views[int(v)][int(p)] for v, p in zip(view, photos, strict=True)])
@@ -400,7 +429,9 @@ def losses(
     terms = {
         "sentence": info_nce(dot(unit(words.sentence), unit(seen)), photo_of_text[:, None] == alone.T, scale),
     }
-    text = wti.encode_text(words)
+    if not by_words:
+        return terms
+    text, photo_of_text = wti.encode_text(words[:: recipe.captions]), photo_of_text[:: recipe.captions]
     for name, reels in (("photo", alone), ("reel", reels_of(len(photos), recipe.longest_reel))):
         mask = reels >= 0
         video = wti.encode_video(Frames(seen[reels], mask, torch.zeros(*reels.shape, 2)))
@@ -433,19 +464,23 @@ def read(
     backbone: Small, recipe: Recipe, texts: Hidden, rows: Int[Tensor, "text"], dropout: float = 0.0, parts: int = 4
 ) -> Words:
     """The trained upper part of the text tower on cached tokens, in `parts` of like length to save padding."""
-    counts = texts.starts[rows + 1] - texts.starts[rows]
-    order = counts.argsort()
-    ready = [vectors for part in order.chunk(parts) for vectors in through_text(backbone, recipe, texts, rows[part])[0]]
+    longest = recipe.longest_text if backbone.training else backbone.max_words
+    counts = (texts.starts[rows + 1] - texts.starts[rows]).clamp(max=longest)
+    order, ready = counts.argsort(), []
+    for part in order.chunk(parts):
+        ready += through_text(backbone, recipe, texts, rows[part], longest)[0]
     hidden = pad_sequence(ready, batch_first=True)[order.argsort()]
     mask = torch.arange(hidden.shape[1]) < counts[:, None]
     return backbone.words_of(nn.functional.dropout(hidden, dropout, backbone.training), mask)
 
 
 def through_text(
-    backbone: Small, recipe: Recipe, texts: Hidden, rows: Int[Tensor, "text"]
+    backbone: Small, recipe: Recipe, texts: Hidden, rows: Int[Tensor, "text"], longest: int | None = None
 ) -> tuple[Float[Tensor, "text word width"], Bool[Tensor, "text word"]]:
-    """Cached tokens of some texts through the upper text layers, with their mask."""
+    """Cached tokens of some texts, the first `longest` of each, through the upper text layers; with their mask."""
     starts, ends = texts.starts[rows].tolist(), texts.starts[rows + 1].tolist()
+    if longest is not None:
+        ends = [min(end, start + longest) for start, end in zip(starts, ends, strict=True)]
     vectors = [texts.vectors[start:end].float() for start, end in zip(starts, ends, strict=True)]
     counts = torch.tensor([len(text) for text in vectors])
     mask = torch.arange(int(counts.max())) < counts[:, None]
