@@ -2,7 +2,6 @@
 
     python benchmarks/index.py                              nearest and fetch at 1k, 10k, 100k segments
     python benchmarks/index.py --sizes 20000 --dim 512
-    python benchmarks/index.py depth --sizes 20000          what the first stage loses, by its depth
     python benchmarks/index.py ann --sizes 100000           recall and time of the ANN index against the scan
 
 The segments are made up: those of one video lie around a centre of its own, tokens around their segment. Times are
@@ -23,19 +22,18 @@ from torch.nn.functional import normalize
 
 from rushes.index import lance
 from rushes.index.lance import LanceIndex
-from rushes.similarity import weighted_token_interaction
 from rushes.types import Segment, Tokens
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", nargs="?", default="latency", choices=["latency", "depth", "ann"])
+    parser.add_argument("question", nargs="?", default="latency", choices=["latency", "ann"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="segments")
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=8, help="a segment")
     parser.add_argument("--batch", type=int, default=500, help="segments a commit")
     arguments = parser.parse_args()
-    ask = {"latency": latency, "depth": depth, "ann": ann}[arguments.question]
+    ask = {"latency": latency, "ann": ann}[arguments.question]
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             many = arguments.question != "ann"
@@ -90,44 +88,6 @@ def by_product(frames: Tensor, query: Tensor, token: int, rows: int = 65536) -> 
     """The best token of each segment; halves are converted in blocks, as whole they would double the memory."""
     blocks = [part.float() @ query for part in frames.split(rows)]
     return torch.cat(blocks).view(-1, token).amax(dim=1).topk(100)[1]
-
-
-def depth(index: LanceIndex, size: int, token: int, batch: int, asked: int = 30) -> None:
-    """Recall@10 of candidates and token interaction against token interaction with everything.
-
-    A made-up text is about two of a segment's tokens, so a summary knows only part of what it asks for.
-    """
-    fill(index, size, token, batch)
-    random = torch.Generator().manual_seed(3)
-    asked_for = torch.randint(0, size, (asked,), generator=random).tolist()
-    about = index.fetch([f"s{row}" for row in asked_for])[1]
-    words = about.vectors[:, [0, -1]].repeat_interleave(2, dim=1)
-    words = normalize(words + noise(random, words.shape, 1.2), dim=-1)
-    text = Tokens(words, torch.ones(asked, 4).bool(), weights=torch.full((asked, 4), 0.25))
-    every: list[tuple[list[str], Tensor]] = []
-    for part, tokens in index.batches():
-        every.append(([segment.id for segment in part], score(text, tokens)))
-    names, scores = [name for part, _ in every for name in part], torch.cat([part for _, part in every], dim=1)
-    truth = [{names[at] for at in row} for row in scores.topk(10).indices.tolist()]
-    print(f"\n{size:,} segments x {token} tokens x {index.dim}: recall@10 of two stages against exact, {asked} texts")
-    print(f"{'candidates':>12}{'by summary':>12}{'by frame':>12}{'either half':>13}")
-    for most in (50, 100, 200, 500, 1000):
-        hits = {"summary": 0, "frame": 0, "both": 0}
-        for number in range(asked):
-            vector = normalize(words[number].mean(dim=0), dim=0)
-            found = {by: [name for name, _ in index.nearest(vector, most, by=by)] for by in ("summary", "frame")}
-            found["both"] = list(dict.fromkeys(found["summary"][: most // 2] + found["frame"][: most // 2]))
-            for way, candidates in found.items():
-                tokens = index.fetch(candidates)[1]
-                best = score(text[number : number + 1], tokens)[0].topk(10).indices.tolist()
-                hits[way] += len(truth[number] & {candidates[at] for at in best})
-        print(f"{most:12}" + "".join(f"{hits[way] / (10 * asked):12.3f}" for way in ("summary", "frame", "both")))
-
-
-def score(text: Tokens, video: Tokens) -> Tensor:
-    weights = video.mask / video.mask.sum(dim=1, keepdim=True)
-    assert text.weights is not None
-    return weighted_token_interaction(text.vectors, video.vectors, text.mask, video.mask, text.weights, weights)
 
 
 def ann(index: LanceIndex, size: int, token: int, batch: int, asked: int = 50) -> None:

@@ -21,8 +21,8 @@ def test_a_wrong_shape_is_caught_in_every_checked_module():
         info_nce(torch.ones(2, 2), torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(Exception, match="token"):
         TokenWeights(4)(torch.ones(2, 3, 4), torch.ones(2, 5, dtype=torch.bool))
+    tokens = Tokens(torch.ones(2, 1, 4), torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(Exception, match="positives"):
-        tokens = Tokens(torch.ones(2, 1, 4), torch.ones(2, 1, dtype=torch.bool))
         MeanPool(4).loss(tokens, tokens, torch.ones(2, 2))
 
 

@@ -146,7 +146,7 @@ class LanceIndex:
         """Merge the files of many small batches, index ids (and, if there are very many segments, summaries), and drop
         versions of the table older than ten minutes: no reader that works on one longer is promised it.
         """
-        from lancedb.index import BTree, IvfPq
+        from lancedb.index import BTree, IvfSq
 
         with self._store.writing(NAME):
             table = self._table()
@@ -154,9 +154,7 @@ class LanceIndex:
             if size and not _has(table, "id_idx"):
                 table.create_index("id", config=BTree(), name="id_idx")
             if size >= self.approximate_from and not _has(table, "summary_idx"):
-                parts = next(n for n in range(self.dim // 8, 0, -1) if self.dim % n == 0)
-                config = IvfPq(distance_type="dot", num_sub_vectors=parts)
-                table.create_index("summary", config=config, name="summary_idx")
+                table.create_index("summary", config=IvfSq(distance_type="dot"), name="summary_idx")
             table.optimize(cleanup_older_than=KEEP)
 
     def _table(self) -> Table:

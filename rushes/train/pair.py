@@ -24,28 +24,33 @@ from rushes.methods.base import ALONE, Batch, Gather, Method
 from rushes.train.cases import Broken, Case, cases, descend, told, total
 from rushes.train.gather import distributed
 
-PATIENCE = 45.0  # seconds that two processes may take to start, learn two steps in every case, and end
+PATIENCE = 45.0  # seconds to start, learn two steps in every case, and end
 TEXTS_OF_RANK_0, VIDEOS_OF_RANK_0 = 3, 3
 
 Weights = dict[str, Tensor]
 
 
-def learnt_by_two(names: Sequence[str], dim: int, seeds: Sequence[int]) -> dict[str, list[list[Weights]]]:
-    """For each method its cases, for each case both processes' weights after two steps. Broken if a process fails.
+def learnt_by_two(
+    names: Sequence[str], dim: int, seeds: Sequence[int], patience: float = PATIENCE
+) -> dict[str, list[list[Weights]]]:
+    """For each method its cases, for each case both processes' weights after two steps.
 
-    Plain processes, not a fork or spawn of this one: nothing of the caller's script is run again.
+    Broken if a process fails, or they are not done after `patience` seconds. Plain processes, not a fork or spawn of
+    this one: nothing of the caller's script is run again.
     """
     path = os.pathsep.join(str(Path(entry or ".").resolve()) for entry in sys.path)
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     program = "import sys; from rushes.train.pair import work; work(sys.argv[1], int(sys.argv[2]))"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        order = json.dumps({"names": list(names), "dim": dim, "seeds": list(seeds), "folder": name})
+        order = json.dumps(
+            {"names": list(names), "dim": dim, "seeds": list(seeds), "folder": name, "patience": patience}
+        )
         workers = [
             subprocess.Popen([sys.executable, "-c", program, order, str(rank)], env=environment) for rank in (0, 1)
         ]
         try:
-            _wait(workers)
+            _wait(workers, patience)
         finally:
             for worker in workers:
                 worker.kill()
@@ -99,7 +104,11 @@ def work(order: str, rank: int) -> None:
     torch.set_num_threads(1)
     try:
         dist.init_process_group(
-            "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=PATIENCE)
+            "gloo",
+            init_method=f"file://{folder}/meet",
+            rank=rank,
+            world_size=2,
+            timeout=timedelta(seconds=task["patience"]),
         )
         learnt: Weights = {}
         for number, name in enumerate(task["names"]):
@@ -140,11 +149,11 @@ def exact(batch: Batch) -> Batch:
     )
 
 
-def _wait(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _wait(workers: Sequence[subprocess.Popen[bytes]], patience: float) -> None:
+    deadline = time.monotonic() + patience
     while any(worker.poll() is None for worker in workers):
         if time.monotonic() > deadline:
-            raise Broken(f"two processes were not done after {PATIENCE:.0f} s: do both gather the same things?")
+            raise Broken(f"two processes were not done after {patience:.0f} s: do both gather the same things?")
         if any(worker.returncode for worker in workers):
             return  # the other would wait for it in vain
         time.sleep(0.02)

@@ -304,6 +304,9 @@ def _tape(
                     losses.corrupt(time)
             try:
                 frames = packet.decode()
+                if skip == "NONKEY" and packet.size:
+                    frames += stream.codec_context.decode(None)
+                    stream.codec_context.flush_buffers()  # else key frames of an open GOP, not being IDR, never come out
             except EOFError:
                 continue
             except FFmpegError:

@@ -148,7 +148,9 @@ class _Shots:
     afresh there, so a read that resumes at a boundary gives what an undisturbed one gives.
     """
 
-    def __init__(self, rate: float, convert: Convert, detector: Callable[[], Detector], small: Callable):
+    def __init__(
+        self, rate: float, convert: Convert, detector: Callable[[], Detector], small: Callable[[VideoFrame], np.ndarray]
+    ):
         self.rate = rate
         self.detector = detector
         self.small = small
@@ -266,9 +268,10 @@ def by_shots(
     convert: Convert,
     start: float = 0.0,
     detector: Callable[[], Detector] = dense,
+    small: Callable[[VideoFrame], np.ndarray] | None = None,
 ) -> Iterator:
     """Looks in, frames and shots out; any other event passes through, except the end."""
-    shots = _Shots(rate, convert, detector, small_picture)
+    shots = _Shots(rate, convert, detector, small or small_picture)
     for event in events:
         if isinstance(event, Look):
             if event.time >= start - 1e-6:

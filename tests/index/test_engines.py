@@ -21,8 +21,16 @@ from rushes.types import Segment, Tokens
 
 DIM = 16
 NAMES = [
-    "plain", "it's", "''; DROP TABLE segments; --", 'say "hi"', "naïve 海边 🌊", "a\\b", "100%_",
-    "line\nbreak", " ", "`",
+    "plain",
+    "it's",
+    "''; DROP TABLE segments; --",
+    'say "hi"',
+    "naïve 海边 🌊",
+    "a\\b",
+    "100%_",
+    "line\nbreak",
+    " ",
+    "`",
 ]
 ENGINES: dict[str, Callable[..., Index]] = {
     "exact": lambda folder: ExactIndex(DIM),
@@ -46,7 +54,8 @@ def batch(
     mask = torch.rand(size, token, generator=random) > 0.4
     mask[:, -1] = True  # padding in front of a real token, too
     tokens = Tokens(
-        vectors, mask,
+        vectors,
+        mask,
         spans=torch.rand(size, token, 2, generator=random) if "spans" in fields else None,
         level=torch.randint(0, 3, (size, token), generator=random) if "level" in fields else None,
         weights=torch.rand(size, token, generator=random) if "weights" in fields else None,
@@ -130,8 +139,10 @@ def test_removing_everything_leaves_an_empty_index(index):
 
 def test_segments_are_sorted_and_whole(index):
     segments = [
-        Segment("z", "b", 0.0, 1.5), Segment("y", "a", 7.25, 9.0),
-        Segment("x", "a", 0.1, 7.25), Segment("w", "a", 0.1, 3.0),
+        Segment("z", "b", 0.0, 1.5),
+        Segment("y", "a", 7.25, 9.0),
+        Segment("x", "a", 0.1, 7.25),
+        Segment("w", "a", 0.1, 3.0),
     ]
     _, summaries, tokens = batch(size=4)
     index.add(segments, summaries, tokens)
@@ -403,7 +414,6 @@ def test_lance_answers_as_exact(tmp_path_factory, parts, k, coarse, change):
 
 def test_ranking_is_exact_where_halves_cannot_tell():
     """Summaries whose scores differ by less than a half's step: the rough pass ties, the answer does not."""
-
 
     random = np.random.default_rng(0)
     rows, dim = 3000, 64

@@ -257,7 +257,8 @@ def test_a_failed_add_leaves_neither_rows_nor_lock(tmp_path, monkeypatch):
 def test_a_busy_writer_is_named_when_patience_ends(tmp_path):
     index = LanceIndex(tmp_path, DIM, create=True)
     with (
-        index._store.writing("segments"), pytest.raises(TimeoutError, match="another process has been writing"),
+        index._store.writing("segments"),
+        pytest.raises(TimeoutError, match="another process has been writing"),
         index._store.writing("segments", patience_s=0.1),
     ):
         pass
@@ -282,8 +283,10 @@ def test_very_many_segments_are_searched_by_ann_with_measured_recall(tmp_path):
     random_ = torch.Generator().manual_seed(0)
     size = 6000
     centres = normalize(torch.randn(40, DIM, generator=random_), dim=-1)
-    vectors = normalize(centres[torch.randint(0, 40, (size,), generator=random_)]
-                        + 0.15 * torch.randn(size, DIM, generator=random_), dim=-1)
+    vectors = normalize(
+        centres[torch.randint(0, 40, (size,), generator=random_)] + 0.15 * torch.randn(size, DIM, generator=random_),
+        dim=-1,
+    )
     segments = [Segment(f"s{row}", f"v{row % 50}", 0.0, 1.0) for row in range(size)]
     tokens = Tokens(vectors[:, None], torch.ones(size, 1).bool())
     exact, lance = ExactIndex(DIM), LanceIndex(tmp_path, DIM, create=True, approximate_from=4000)

@@ -41,7 +41,7 @@ def test_mean_pooling_by_hand():
 
 
 def test_wti_by_hand():
-    """One real word along the first axis. It finds frame 0 (cosine 1); frames find it with 1 and 0, weighed half each."""
+    """One real word along the first axis. It finds frame 0 (cosine 1); frames find it with 1 and 0, half each."""
     method = WTI(2)
     with torch.no_grad():
         for weight in method.frame_weights.parameters():

@@ -300,7 +300,7 @@ ALONE_TOGETHER = {
         class Broken(WTI):
             def step(self, batch, gather=ALONE):
                 def cut(tokens):
-                    everyone = gather.tokens(replace(tokens, vectors=tokens.vectors.detach()))
+                    everyone = gather.tokens(replace(tokens, weights=tokens.weights.detach()))
                     return everyone if len(everyone) > len(tokens) else tokens
                 return super().step(batch, replace(gather, tokens=cut))
         """,
@@ -334,7 +334,7 @@ def test_two_processes_catch_who_learns_alone(tmp_path):
     """All of them in one pair of processes, which costs seconds to start."""
     names = [write(tmp_path / str(number), body) for number, body in enumerate(ALONE_TOGETHER.values())]
     names = [*names, "meanpool"]
-    learnt = learnt_by_two(names, 16, (0,))
+    learnt = learnt_by_two(names, 16, (0,), patience=150)
     found = {name: cases(registry.find("methods", name, Method), 16, (0,)) for name in names}
     for name in names[:-1]:
         with pytest.raises(Broken, match="of two steps' way"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from colorsys import hsv_to_rgb
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def draw(number: int, width: int, height: int, scene: int = 0, pan: int = 0) -> 
     x = (np.arange(width) + pan) / width
     y = np.arange(height)[:, None] / height
     picture = np.empty((height, width, 3))
-    base = random.uniform(40, 215, 3)
+    base = 255 * np.array(hsv_to_rgb(scene * 0.382 % 1, 0.7, 0.35 + 0.4 * (scene % 2)))  # neighbours look unlike
     for colour in range(3):
         waves = sum(
             np.sin(2 * np.pi * (random.integers(1, 5) * x + random.integers(1, 5) * y) + random.uniform(0, 6))

@@ -44,19 +44,19 @@ CAPTIONS = 5  # a photo
 class Recipe:
     """Every number of the training, chosen on dev; docs/LOG.md has what was tried."""
 
-    seed: int = 0  # of the views, the batches, the dropout and the fresh heads
+    seed: int = 0  # of the fresh heads, the batches and the dropout; the views are the same for all seeds
     views: int = 4  # of each training photo: as it is, mirrored, and two crops
     vision_cut: int = 20  # layers of the vision tower that stay as they came; the stem is the first
     text_cut: int = 4  # layers of the text tower that stay as they came
     warm_epochs: int = 20  # of the heads alone, sentences against photos, on towers as they came
     epochs: int = 8  # of everything that learns, together
-    photos: int = 300  # a step
-    captions: int = 2  # of each photo a step: all count as its positives; words are scored for the first of them
+    photos: int = 200  # a step
+    captions: int = 2  # of each photo a step: all of them count as its positives
     longest_text: int = 24  # tokens in training: 3 % of captions lose their end, and padding costs time
     longest_reel: int = 4  # photos; a reel is 2 to this many photos shown as one video
     head_rate: float = 1e-3
-    text_rate: float = 1e-4
-    vision_rate: float = 1e-4
+    text_rate: float = 2e-4
+    vision_rate: float = 2e-4
     decay: float = 0.1
     average: float = 0.98  # of the weights, a step: what is measured and shipped is the running average
     scale: float = 20.0  # temperature's inverse at the start; learnt
@@ -99,9 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
     texts = hidden_of(backbone, captions, recipe.text_cut, caches / f"train_text_cut{recipe.text_cut}.pt")
     dev_texts = hidden_of(backbone, dev_captions, recipe.text_cut, caches / f"dev_text_cut{recipe.text_cut}.pt")
 
-    if not (options.out / "heads").is_dir() or options.smoke:
-        warm(model, recipe, views, texts, dev_maps, dev_texts, options.out / "heads")
-    model = load(options.out / "heads")
+    heads = caches / f"heads_seed{recipe.seed}_warm{recipe.warm_epochs}_views{recipe.views}"
+    if not heads.is_dir():
+        warm(model, recipe, views, texts, dev_maps, dev_texts, heads)
+    model = load(heads)
     best = train(model, recipe, views, texts, dev_maps, dev_texts, options.out / "model")
     say("best on dev", **best)
     if options.test:
@@ -431,7 +432,7 @@ def losses(
     }
     if not by_words:
         return terms
-    text, photo_of_text = wti.encode_text(words[:: recipe.captions]), photo_of_text[:: recipe.captions]
+    text = wti.encode_text(words)
     for name, reels in (("photo", alone), ("reel", reels_of(len(photos), recipe.longest_reel))):
         mask = reels >= 0
         video = wti.encode_video(Frames(seen[reels], mask, torch.zeros(*reels.shape, 2)))
@@ -466,10 +467,11 @@ def read(
     """The trained upper part of the text tower on cached tokens, in `parts` of like length to save padding."""
     longest = recipe.longest_text if backbone.training else backbone.max_words
     counts = (texts.starts[rows + 1] - texts.starts[rows]).clamp(max=longest)
-    order, ready = counts.argsort(), []
+    order, ready, most = counts.argsort(), [], int(counts.max())
     for part in order.chunk(parts):
-        ready += through_text(backbone, recipe, texts, rows[part], longest)[0]
-    hidden = pad_sequence(ready, batch_first=True)[order.argsort()]
+        hidden, mask = through_text(backbone, recipe, texts, rows[part], longest)
+        ready.append(nn.functional.pad(hidden, (0, 0, 0, most - mask.shape[1])))
+    hidden = torch.cat(ready)[order.argsort()]
     mask = torch.arange(hidden.shape[1]) < counts[:, None]
     return backbone.words_of(nn.functional.dropout(hidden, dropout, backbone.training), mask)
 
