@@ -99,7 +99,7 @@ def ann(index: LanceIndex, size: int, token: int, batch: int, asked: int = 50) -
     exact = median(lambda: index.nearest(queries[0], 10))
     print(f"\n{size:,} segments x {index.dim}: scan in memory {exact:.2f} ms")
     print(f"ANN index built in {once(index.optimize) / 1e3:.1f} s")
-    for lance.NPROBES, lance.REFINE in ((1, 1), (20, 1), (20, 10), (40, 10), (80, 20)):
+    for lance.NPROBES, lance.REFINE in ((20, 1), (20, 10), (40, 10), (80, 10), (160, 10)):
         found = [dict(index.nearest(query, 10)) for query in queries]
         recall = sum(len(a.keys() & b.keys()) for a, b in zip(scan, found, strict=True)) / (10 * asked)
         ms = median(lambda: index.nearest(queries[0], 10))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rushes.cli.options import Json, print_json
+from rushes.cli.progress import bar
 
 
 def check(
@@ -17,7 +18,10 @@ def check(
     """Run the laws on METHOD: padding, independence, permutation, save and load, gradients, spans, two processes."""
     from rushes.train import laws
 
-    verdicts = laws.check(method)
+    with bar("laws") as show:
+        verdicts = laws.check(
+            method, on_progress=(lambda done, total, law: show(done, total, law, done)) if show else None
+        )
     if as_json:
         print_json([asdict(verdict) for verdict in verdicts])
     else:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushes.cli.options import Folder, Json, Store, print_json
+from rushes.cli.progress import bar
 
 if TYPE_CHECKING:
     from rushes.library import Progress
@@ -54,14 +52,19 @@ def index(
     import rushes
 
     library = rushes.open(folder, store)
-    with progress_bar() as show:
+    with bar("frames") as show:
+
+        def on_progress(now: Progress) -> None:
+            assert show is not None
+            show(now.done_bytes, now.total_bytes, now.video, now.frames)
+
         report = library.refresh(
             model=model,
             policy=None if policy is None else policy.value,
             segments=None if segments is None else segments.value,
             retry_failed=retry_failed,
             rebuild=rebuild,
-            on_progress=show,
+            on_progress=on_progress if show else None,
         )
     if as_json:
         print_json(asdict(report))
@@ -75,41 +78,3 @@ def index(
         typer.echo(f"{report.failed} files with failures: `rushes info {folder}` lists them", err=True)
     if report.failed and library.info().videos == 0:
         raise typer.Exit(1)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
-    """A bar with rate and time left on stderr; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.fields[video]}", table_column=None),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]:.0f} frames/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("index", total=None, video="reading the folder", rate=0.0)
-
-        def show(now: object) -> None:
-            from rushes.library import Progress as Now
-
-            assert isinstance(now, Now)
-            rate = now.frames / (bar.tasks[0].elapsed or 1)
-            name = now.video if len(now.video) <= 40 else "…" + now.video[-39:]
-            bar.update(task, completed=now.done_bytes, total=now.total_bytes, video=name, rate=rate)
-
-        yield show

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rushes.cli.options import Folder, Json, Store, clock, print_json
+from rushes.cli.progress import bar
 
 
 class Group(StrEnum):
@@ -42,14 +43,16 @@ def search(
     import rushes
     from rushes.search.pipeline import CANDIDATES, DEPTH
 
-    hits = rushes.open(folder, store).search(
-        text,
-        k,
-        exact=exact,
-        group=group.value,
-        depth=depth or DEPTH,
-        by=by.value if by else CANDIDATES,
-    )
+    with bar("segments") as show:
+        hits = rushes.open(folder, store).search(
+            text,
+            k,
+            exact=exact,
+            group=group.value,
+            depth=depth or DEPTH,
+            by=by.value if by else CANDIDATES,
+            on_progress=(lambda done, total: show(done, total, "scoring", done)) if show else None,
+        )
     if as_json:
         print_json(
             [

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
-from rushes.index.store import KEEP, Store, quoted
+from rushes.index.store import KEEP, Store, among
 
 T = TypeVar("T")
-Key = str | int
 TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 TIDY_EVERY = 256  # versions: each put is one, of three small files
 
@@ -20,17 +19,15 @@ TIDY_EVERY = 256  # versions: each put is one, of three small files
 class Records(Generic[T]):
     """Rows of one frozen dataclass under a key, in a Lance table: whole puts or nothing, readable by many processes.
 
-    Fields are str, int, float or bool, each perhaps None; the key is one field or several, of str or int.
+    Fields are str, int, float or bool, each perhaps None; the key is a field of str.
     A put takes some 10 ms. The table tidies itself after each 256 puts.
     """
 
-    def __init__(self, store: Store, name: str, row: type[T], key: str | Sequence[str]):
-        self._store, self._name, self._row = store, name, row
+    def __init__(self, store: Store, name: str, row: type[T], key: str):
+        self._store, self._name, self._row, self._key = store, name, row, key
         self._schema = _schema(row)
-        self._key = (key,) if isinstance(key, str) else tuple(key)
-        for field in self._key:
-            if field not in self._schema.names or self._schema.field(field).type not in (pa.string(), pa.int64()):
-                raise ValueError(f"{row.__name__} has no field {field!r} of str or int to be its key")
+        if key not in self._schema.names or self._schema.field(key).type != pa.string():
+            raise ValueError(f"{row.__name__} has no field {key!r} of str to be its key")
         table = store.open(name)
         if table is not None and table.schema.remove_metadata() != self._schema:
             have, want = (", ".join(f"{f.name}: {f.type}" for f in s) for s in (table.schema, self._schema))
@@ -49,38 +46,30 @@ class Records(Generic[T]):
                 raise ValueError(f"{empty} of {len(rows)} {self._name} rows have no {field.name}")
         with self._store.writing(self._name):
             table = self._store.open_or_create(self._name, self._schema)
-            merge = table.merge_insert(list(self._key)).when_matched_update_all().when_not_matched_insert_all()
+            merge = table.merge_insert(self._key).when_matched_update_all().when_not_matched_insert_all()
             if merge.execute(data).version % TIDY_EVERY == 0:
                 table.optimize(cleanup_older_than=KEEP)
 
-    def get(self, *key: Key) -> T | None:
+    def get(self, key: str) -> T | None:
         """The row of this key; None if there is none."""
-        rows = self._read(self._where(key))
+        rows = self._read(among(self._key, [key]))
         return rows[0] if rows else None
 
     def all(self) -> list[T]:
         """Every row, by key."""
         return sorted(self._read(None), key=self._of)
 
-    def delete(self, *key: Key) -> bool:
-        """Whether there was a row of this key to delete."""
-        where = self._where(key)
-        with self._store.writing(self._name):
-            table = self._store.open(self._name)
-            if table is None or not table.count_rows(where):
-                return False
-            table.delete(where)
-            return True
-
-    def drop(self, keys: Sequence[Key]) -> None:
-        """Delete the rows of many keys at once, those that are there; for tables with a key of one field."""
+    def delete(self, keys: Collection[str]) -> int:
+        """Drop the rows of these keys, all at once; how many there were."""
         if not keys:
-            return
-        where = " OR ".join(f"({self._where((key,))})" for key in keys)
+            return 0
+        where = among(self._key, list(keys))
         with self._store.writing(self._name):
             table = self._store.open(self._name)
-            if table is not None:
+            gone = 0 if table is None else table.count_rows(where)
+            if table is not None and gone:
                 table.delete(where)
+            return gone
 
     def optimize(self) -> None:
         """Merge files, and drop versions older than ten minutes."""
@@ -89,14 +78,8 @@ class Records(Generic[T]):
             if table is not None:
                 table.optimize(cleanup_older_than=KEEP)
 
-    def _of(self, row: T) -> tuple[Key, ...]:
-        return tuple(getattr(row, field) for field in self._key)
-
-    def _where(self, key: tuple[Key, ...]) -> str:
-        if len(key) != len(self._key):
-            raise TypeError(f"{self._name} are kept by {', '.join(self._key)}; got {len(key)} values")
-        pairs = zip(self._key, key, strict=True)
-        return " AND ".join(f"`{f}` = {quoted(v) if isinstance(v, str) else int(v)}" for f, v in pairs)
+    def _of(self, row: T) -> str:
+        return getattr(row, self._key)
 
     def _read(self, where: str | None) -> list[T]:
         table = self._store.open(self._name)

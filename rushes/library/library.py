@@ -152,6 +152,7 @@ class Library:
         group: pipeline.Group = "segment",
         depth: int = pipeline.DEPTH,
         by: pipeline.Candidates = pipeline.CANDIDATES,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Hit]:
         """The `k` segments (or videos) that match `text` best, best first, with the moments inside them.
 
@@ -168,6 +169,7 @@ class Library:
             depth=depth,
             by=by,
             group=group,
+            on_progress=on_progress,
         )
         paths = self._paths()
         return [replace(hit, segment=replace(hit.segment, video=paths.get(hit.segment.video, "?"))) for hit in hits]
@@ -284,15 +286,15 @@ class Library:
         places = {row.fingerprint for row in fresh if row.path not in known}
         moved = sum(known[path].fingerprint in places for path in gone)
         self._files.put(*fresh)
-        self._files.drop([*gone, *(row.video for row in unreadable if row.video in known)])
-        self._failures.drop([row.id for row in self._failures.all() if not row.fingerprint])
+        self._files.delete([*gone, *(row.video for row in unreadable if row.video in known)])
+        self._failures.delete([row.id for row in self._failures.all() if not row.fingerprint])
         self._failures.put(*unreadable)
         return contents, moved, unchanged
 
     def _drop_gone(self, contents: set[str]) -> int:
         gone = [row.fingerprint for row in self._videos.all() if row.fingerprint not in contents]
         self._drop(gone)
-        self._videos.drop(gone)
+        self._videos.delete(gone)
         return len(gone)
 
     def _drop(self, contents: Sequence[str]) -> None:
@@ -300,7 +302,7 @@ class Library:
         if contents:
             self.index.remove(contents)
             dropped = set(contents)
-            self._failures.drop([row.id for row in self._failures.all() if row.fingerprint in dropped])
+            self._failures.delete([row.id for row in self._failures.all() if row.fingerprint in dropped])
 
     def _todo(self, contents: Iterable[str], retry_failed: bool) -> list[str]:
         rows = {row.fingerprint: row for row in self._videos.all()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,19 +45,21 @@ def search(
     by: Candidates = CANDIDATES,
     group: Group = "segment",
     videos: Sequence[str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Hit]:
     """The `k` best segments (or videos, each shown by its best segment) for one text, best first.
 
     Two stages: the `depth` segments nearest to the text's summary, by their own summary or by their best single
-    token; these are scored by the method from stored tokens. `exact` scores every segment instead. Equal scores are
-    ordered by segment id, so that an answer never depends on the order of indexing.
+    token; these are scored by the method from stored tokens. `exact` scores every segment instead, and tells
+    `on_progress` how many of how many are done. Equal scores are ordered by segment id, so that an answer never depends
+    on the order of indexing.
     """
     if k < 1:
         raise ValueError(f"k is {k}; ask for at least one hit")
     if len(text) != 1:
         raise ValueError(f"one search is one text, got {len(text)}")
     if exact:
-        scored, spread = _all(method, index, text, k, group, videos)
+        scored, spread = _all(method, index, text, k, group, videos, on_progress)
     else:
         scored, spread = _two_stages(method, index, text, max(depth, k), by, videos)
         if group == "video" and len({one.segment.video for one in scored}) < k and len(scored) == max(depth, k):
@@ -81,14 +83,24 @@ def _two_stages(
 
 
 def _all(
-    method: Method, index: Index, text: Tokens, k: int, group: Group, videos: Sequence[str] | None
+    method: Method,
+    index: Index,
+    text: Tokens,
+    k: int,
+    group: Group,
+    videos: Sequence[str] | None,
+    on_progress: Callable[[int, int], None] | None,
 ) -> tuple[list[Scored], float]:
     """Every segment scored, in batches; only what can still be among the answers is held."""
     spread = _Spread()
     wanted = None if videos is None else set(videos)
 
     def stream() -> Iterator[Scored]:
+        done, total = 0, index.count() if on_progress else 0
         for segments, tokens in index.batches():
+            done += len(segments)
+            if on_progress:
+                on_progress(done, total)
             if wanted is not None:
                 rows = [row for row, segment in enumerate(segments) if segment.video in wanted]
                 segments, tokens = [segments[row] for row in rows], tokens[rows]

@@ -37,13 +37,19 @@ class Verdict:
 
 
 def check(
-    name: str, *, dim: int = 64, seeds: Sequence[int] = (0, 1), laws: Collection[str] | None = None
+    name: str,
+    *,
+    dim: int = 64,
+    seeds: Sequence[int] = (0, 1),
+    laws: Collection[str] | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Verdict]:
     """Try the laws on the method `name`, known to the registry or the path of a .py file.
 
     `dim` is the size of the random features. Every law is tried with the default configuration and the presets under
     every seed, and with each switch turned under the first. `laws` asks for some of `LAWS` only. A method that raises
     is no reason to stop: what it raised, and where, is the verdict. LookupError if there is no such method.
+    `on_progress` hears how many of how many laws are done, and which is next.
     """
     known = [*LAWS, TWO_PROCESSES]
     wanted = known if laws is None else list(laws)
@@ -68,7 +74,10 @@ def check(
         verdicts = [_verdict(BUILT, build, name)]
         if verdicts[0].kept:
             file = inspect.getfile(found[0].method_class)
-            verdicts += [_verdict(law, trial(law), file) for law in wanted]
+            for done, law in enumerate(wanted):
+                if on_progress is not None:
+                    on_progress(done, len(wanted), law)
+                verdicts.append(_verdict(law, trial(law), file))
     return verdicts
 
 

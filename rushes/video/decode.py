@@ -107,7 +107,7 @@ def events(
     for event in cut:
         seen += isinstance(event, Frame)
         yield event
-    if not seen and start == 0 and rule.skip == "NONKEY":  # no frame calls itself a key frame: some AVI, some cameras
+    if not seen and rule.skip == "NONKEY":  # no frame calls itself a key frame: some AVI, some cameras
         yield from events(path, "balanced", segments, size, squash, start, threads)
     elif not seen and start == 0:
         raise VideoError("no-frames", f"{path} has a video stream but not one frame that decodes")
@@ -305,8 +305,9 @@ def _tape(
             try:
                 frames = packet.decode()
                 if skip == "NONKEY" and packet.size:
+                    # drained one by one: else key frames of an open GOP, not being IDR, never come out
                     frames += stream.codec_context.decode(None)
-                    stream.codec_context.flush_buffers()  # else key frames of an open GOP, not being IDR, never come out
+                    stream.codec_context.flush_buffers()
             except EOFError:
                 continue
             except FFmpegError:
@@ -330,7 +331,7 @@ def _tape(
         promised = _promised(container, stream)
         truncated = promised is not None and promised - reach.furthest > 0.5 + clock.step
         end = max(reach.end, clock.last + 1e-3)
-        if promised is not None and promised > clock.last and not truncated:
+        if promised is not None and promised > max(clock.last, reach.last) and not truncated:
             end = promised
         if filler is not None and rule.gap:
             if key is not None:

@@ -10,6 +10,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
@@ -271,7 +272,7 @@ def by_shots(
     small: Callable[[VideoFrame], np.ndarray] | None = None,
 ) -> Iterator:
     """Looks in, frames and shots out; any other event passes through, except the end."""
-    shots = _Shots(rate, convert, detector, small or small_picture)
+    shots = _Shots(rate, convert, detector, small or smaller())
     for event in events:
         if isinstance(event, Look):
             if event.time >= start - 1e-6:
@@ -323,49 +324,15 @@ def by_windows(events: Iterable, rate: float, convert: Convert, start: float = 0
             yield event
 
 
-_CHROMA = ("420", "422", "440", "444")
+def smaller() -> Callable[[VideoFrame], np.ndarray]:
+    """Makes BGR pictures of SMALL size, straight from whatever format was decoded: scaled before it is converted, a
+    frame costs a twentieth of its decoding. One scaler for all frames, because making one costs as much as using it."""
+    scaler = VideoReformatter()
 
+    def small(frame: VideoFrame) -> np.ndarray:
+        return scaler.reformat(frame, *SMALL, format="bgr24", interpolation="AREA", threads=1).to_ndarray()
 
-def small_picture(frame: VideoFrame) -> np.ndarray:
-    """BGR of SMALL size, straight from the decoded planes where they are YUV: a full conversion costs more than
-    decoding. Colours are rough (range and matrix ignored); differences are what they are for."""
-    shift = _bits_beyond_8(frame.format.name)
-    if shift is None:
-        pixels = frame.reformat(*SMALL, format="bgr24", interpolation="AREA", threads=1).to_ndarray()
-        return np.ascontiguousarray(pixels)
-    if frame.format.name == "nv12":
-        luma = _plane(frame, 0, np.uint8)
-        both = _plane(frame, 1, np.uint8, wide=2)
-        planes = [luma, both[:, 1::2], both[:, ::2]]
-    else:
-        kind = np.uint16 if shift else np.uint8
-        planes = [_plane(frame, index, kind) for index in (0, 2, 1)]  # Y Cr Cb
-    tiny = [cv2.resize(plane, SMALL, interpolation=cv2.INTER_AREA) for plane in planes]
-    if shift:
-        tiny = [np.right_shift(plane, shift).astype(np.uint8) for plane in tiny]
-    return cv2.cvtColor(cv2.merge(tiny), cv2.COLOR_YCrCb2BGR)
-
-
-def _bits_beyond_8(format: str) -> int | None:
-    """How far to shift a sample to 8 bits; None = not a YUV layout that we read directly.
-
-    >>> _bits_beyond_8("yuv420p"), _bits_beyond_8("yuv422p10le"), _bits_beyond_8("rgb24")
-    (0, 2, None)
-    """
-    if format == "nv12":
-        return 0
-    for bits, ending in ((0, ""), (2, "10le"), (4, "12le")):
-        if format in {f"yuv{chroma}p{ending}" for chroma in _CHROMA} | {f"yuvj{chroma}p{ending}" for chroma in _CHROMA}:
-            return bits
-    return None
-
-
-def _plane(frame: VideoFrame, index: int, kind: type, wide: int = 1) -> np.ndarray:
-    """A view of a decoded plane, without its padding."""
-    plane = frame.planes[index]
-    row = plane.line_size // np.dtype(kind).itemsize
-    view = np.frombuffer(memoryview(plane), kind, count=row * plane.height)  # type: ignore[arg-type]
-    return view.reshape(plane.height, row)[:, : plane.width * wide]
+    return small
 
 
 def difference(one: np.ndarray, two: np.ndarray) -> float:

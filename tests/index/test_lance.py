@@ -104,7 +104,7 @@ def check(folder: Path, said: list[tuple]) -> None:
     for fingerprint, (size, step) in rows.items():
         record = records.get(fingerprint)
         assert record is not None
-        assert (record.size, record.step) == (size, step) or record.step == last.step > step
+        assert (record.size, record.step) == (size, step) or (last is not None and record.step == last.step > step)
     index.add(*some("100000000", 4))  # the writer's lock died with it
     assert index.count() == sum(counts.values()) + 4
     index.optimize()
@@ -301,9 +301,7 @@ def test_very_many_segments_are_searched_by_ann_with_measured_recall(tmp_path):
         truth, found = exact.nearest(vector, 10), dict(lance.nearest(vector, 11))
         hits += len({name for name, _ in truth} & found.keys())
         assert all(found[name] == score for name, score in truth if name in found)  # scores are exact
-        inside = lance.nearest(vector, 5, videos=["v3", "v7"])
-        assert len(inside) == 5
-        assert all(int(name[1:]) % 50 in (3, 7) for name, _ in inside)
+        assert lance.nearest(vector, 50, videos=["v3", "v7"]) == exact.nearest(vector, 50, videos=["v3", "v7"])
     assert hits / (10 * asked) > 0.95
     assert "late" in dict(lance.nearest(vectors[0], 3))
     assert not lance._shelves, "the summaries were read into memory all the same"

@@ -12,7 +12,7 @@ def films(tmp_path_factory):
     made = {}
 
     def get(name, **how):
-        key = (name, repr(sorted(how.items(), key=lambda item: item[0])))
+        key = (name, repr({**how, **{part: getattr(how[part], "__qualname__", how[part]) for part in how}}))
         if key not in made:
             place = folder / str(len(made))
             place.mkdir()

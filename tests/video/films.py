@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from colorsys import hsv_to_rgb
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 BITS = 16
 
@@ -18,21 +20,26 @@ def draw(number: int, width: int, height: int, scene: int = 0, pan: int = 0) -> 
 
     The band is the number in Gray code, so that from frame to frame one block changes, not a scene.
     """
+    picture = np.roll(hills(scene, width, height), -pan, axis=1)
+    gray = number ^ (number >> 1)
+    bits = [(gray >> (BITS - 1 - bit)) & 1 for bit in range(BITS)]
+    picture[: max(2, height // 6)] = np.repeat(bits, -(-width // BITS))[None, :width, None] * 219 + 16
+    return picture
+
+
+@cache
+def hills(scene: int, width: int, height: int) -> np.ndarray:
+    """Waves that fit the width, so that a picture that is moved out on the left comes in on the right."""
     random = np.random.default_rng(scene)
-    x = (np.arange(width) + pan) / width
-    y = np.arange(height)[:, None] / height
-    picture = np.empty((height, width, 3))
+    x, y = np.arange(width) / width, np.arange(height)[:, None] / height
     base = 255 * np.array(hsv_to_rgb(scene * 0.382 % 1, 0.7, 0.35 + 0.4 * (scene % 2)))  # neighbours look unlike
+    picture = np.empty((height, width, 3))
     for colour in range(3):
         waves = sum(
             np.sin(2 * np.pi * (random.integers(1, 5) * x + random.integers(1, 5) * y) + random.uniform(0, 6))
             for _ in range(3)
         )
         picture[..., colour] = base[colour] + 13 * waves
-    gray = number ^ (number >> 1)
-    band = max(2, height // 6)
-    bits = [(gray >> (BITS - 1 - bit)) & 1 for bit in range(BITS)]
-    picture[:band] = np.repeat(bits, -(-width // BITS))[None, :width, None] * 219 + 16
     return picture.clip(0, 255).astype(np.uint8)
 
 
@@ -64,31 +71,27 @@ def film(
     times: Sequence[float] | None = None,
     first: float = 0.0,
     audio: float = 0.0,
-    turned: int = 0,
-    mirrored: bool = False,
     container: dict[str, str] | None = None,
     picture: Callable[[int], np.ndarray] | None = None,
+    keyed: Callable[[int], bool] | None = None,
     setup: Callable[[av.VideoStream], None] | None = None,
-    format: str | None = None,
 ) -> Path:
     """Write a film whose frame n shows n. A new scene starts at each frame of `cuts`.
 
     times    seconds of every frame, for a variable rate; otherwise frame n is at first + n / rate
     audio    seconds of silence beside it
-    turned   degrees clockwise that players shall turn it; mirrored: after a mirror
+    keyed    which frames must be key frames
     """
     width, height = size
     if options is None and codec == "libx264":
         options = {"preset": "ultrafast", "bf": "2", "g": "30", "crf": "20", "x264-params": "scenecut=0"}
-    with av.open(str(path), "w", options=container or {}, format=format) as output:
+    with av.open(str(path), "w", options=container or {}) as output:
         stream = output.add_stream(codec, rate=Fraction(rate), options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         stream.codec_context.thread_count = 1
         base = Fraction(1, 90000)
         if codec not in ("mpeg4", "gif"):
             stream.time_base = stream.codec_context.time_base = base
-        if turned or mirrored:
-            stream.set_display_rotation(-turned, hflip=mirrored)
         if setup:
             setup(stream)
         sound = output.add_stream("aac", rate=8000) if audio else None
@@ -99,6 +102,8 @@ def film(
             second = times[number] if times is not None else first + number / rate
             frame.time_base = stream.codec_context.time_base or base
             frame.pts = round(second / frame.time_base)
+            if keyed and keyed(number):
+                frame.pict_type = PictureType.I
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
         if sound:

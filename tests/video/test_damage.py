@@ -11,7 +11,8 @@ from tests.video.films import number_of
 from tests.video.test_kinds import exact, parts
 
 POLICIES = ("fast", "balanced", "thorough")
-FRONT = {"container": {"movflags": "faststart"}}
+FRONT = {"size": (192, 108), "container": {"movflags": "faststart"}}
+SMALL = {"size": (192, 108)}
 
 
 def packets(path):
@@ -46,10 +47,14 @@ def test_damaged_packets_cost_those_packets(films, tmp_path, policy, how):
     assert (spans[0].start, spans[-1].end) == (whole[0].start, whole[-1].end)
     assert damage
     assert {event.code for event in damage} == {"damaged"}
-    assert min(event.start for event in damage) <= min(bad) + 0.05
-    assert max(event.end for event in damage) >= max(bad) - 0.05
-    assert min(bad) - 0.2 < min(event.start for event in damage)  # and not much more than the truth
-    assert max(event.end for event in damage) < max(bad) + 0.2
+    first, last = min(event.start for event in damage), max(event.end for event in damage)
+    assert min(bad) - 0.2 < first
+    if how == "zeroed":
+        assert first <= min(bad) + 0.05
+        assert max(bad) - 0.05 <= last < max(bad) + 0.2
+    else:  # a flipped bit may decode to a wrong picture without complaint, and spoil what refers to it
+        assert first <= max(bad) + 0.05
+        assert last < 4.1
     sound = [f for f in frames if f.time < min(bad) - 0.1 or f.time >= 4.0]  # the next key frame is at 4 s
     exact(sound)
     assert len(sound) >= len(frames) - 2
@@ -66,7 +71,7 @@ def test_a_lost_key_frame_in_a_damaged_file_is_survived_by_fast(films, tmp_path)
 
 
 def test_a_lost_piece_of_mpeg_ts_is_on_record(films, tmp_path):
-    data = bytearray(films("long.ts", frames=240).read_bytes())
+    data = bytearray(films("long.ts", frames=240, **SMALL).read_bytes())
     middle = len(data) // 2 // 188 * 188
     del data[middle : middle + 188 * 20]
     (tmp_path / "bad.ts").write_bytes(data)
@@ -81,7 +86,7 @@ def test_a_lost_piece_of_mpeg_ts_is_on_record(films, tmp_path):
 @pytest.mark.parametrize("name", ["long.mp4", "long.mkv"])
 @pytest.mark.parametrize("segments", ["shots", "windows"])
 def test_a_truncated_file_is_recognised_and_repeats_no_frame(films, tmp_path, name, policy, segments):
-    data = films(name, frames=240, **(FRONT if name.endswith("mp4") else {})).read_bytes()
+    data = films(name, frames=240, **(FRONT if name.endswith("mp4") else SMALL)).read_bytes()
     path = tmp_path / name
     path.write_bytes(data[: len(data) // 2])
     frames, spans, damage = parts(path, policy=policy, segments=segments)
@@ -97,7 +102,7 @@ def test_a_truncated_file_is_recognised_and_repeats_no_frame(films, tmp_path, na
 
 @pytest.mark.parametrize("name", ["long.mp4", "long.mkv", "long.ts"])
 def test_a_whole_file_has_no_damage(films, name):
-    how = FRONT if name == "long.mp4" else {}
+    how = FRONT if name == "long.mp4" else SMALL
     for policy in POLICIES:
         assert not parts(films(name, frames=240, **how), policy=policy)[2]
 
@@ -105,7 +110,7 @@ def test_a_whole_file_has_no_damage(films, name):
 def test_a_last_picture_of_many_seconds_is_no_truncation(films):
     times = (*(number / 30 for number in range(60)), 2.0, 12.0)
     for name in ("still.mp4", "still.mkv"):
-        frames, _, damage = parts(films(name, frames=62, times=times), policy="thorough")
+        frames, _, damage = parts(films(name, frames=62, times=times, **SMALL), policy="thorough")
         assert not damage
         assert frames[-1].time == pytest.approx(2.0, abs=0.001) or number_of(frames[-1].pixels) == 61
 
@@ -124,7 +129,7 @@ def test_random_damage_never_breaks_the_order_of_events(films, tmp_path):
     """Any file read to its end gives frames and spans in order, or one VideoError."""
     data = films("long.mp4", frames=240, **FRONT).read_bytes()
     path = tmp_path / "bad.mp4"
-    for seed in range(12):
+    for seed in range(9):
         dice, bad = random.Random(seed), bytearray(data)
         for _ in range(dice.choice([1, 30, 300])):
             bad[dice.randrange(0 if seed % 3 == 0 else 8000, len(bad))] ^= 1 << dice.randrange(8)

@@ -1,6 +1,8 @@
 """Every kind of file gives its true frames at their true times: each film's frame n shows the number n."""
 
+import os
 import struct
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -31,7 +33,7 @@ def parts(path, **how):
             assert all(event.start <= time < event.end for time in event.times)
     assert [frame.time for frame in frames] == sorted({frame.time for frame in frames})
     if how.get("segments", "shots") == "shots":
-        assert all(one.end == two.start for one, two in zip(spans, spans[1:], strict=False))
+        assert all(one.end == two.start for one, two in pairwise(spans))
     return frames, spans, [event for event in events if isinstance(event, Damage)]
 
 
@@ -68,7 +70,7 @@ CODECS = {
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_codecs_and_containers(films, name, policy):
-    path = films(name, **CODECS[name])
+    path = films(name, **({"size": (192, 108)} | CODECS[name]))
     frames, spans, damage = parts(path, policy=policy)
     exact(frames)
     assert not damage
@@ -77,6 +79,34 @@ def test_codecs_and_containers(films, name, policy):
     if policy == "thorough":
         assert len(frames) == 6
         assert all(abs(frame.time - (0.25 + 0.5 * index)) <= 0.034 for index, frame in enumerate(frames))
+
+
+@pytest.mark.parametrize("name", ["gaps.mp4", "gaps.mkv", "gaps.ts"])
+def test_fast_fills_what_lies_between_distant_key_frames(films, name):
+    """Key frames at 0, 7, 8 and 18 s of 24: no two looks are more than 4 s (and a frame or two) apart."""
+
+    def keyed(number):
+        return number in (0, 210, 240, 540)
+
+    options = {"preset": "ultrafast", "bf": "2", "g": "9999", "x264-params": "scenecut=0", "forced-idr": "1"}
+    path = films(name, frames=720, size=(160, 96), options=options, keyed=keyed)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        keys = [packet.pts - stream.start_time for packet in container.demux(stream) if packet.is_keyframe]
+        assert [round(pts * stream.time_base * 30) for pts in keys] == [0, 210, 240, 540]
+    frames, _, damage = parts(path, policy="fast", size=64)
+    exact(frames)
+    assert not damage
+    times = [0.0, *(frame.time for frame in frames), 24.0]
+    assert max(b - a for a, b in pairwise(times)) <= 4.2
+    assert len(frames) == 4 + 1 + 2 + 1  # the key frames, and one, two and one between them
+
+
+def test_a_strange_name_is_a_name(films, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff %d.mp4")
+    with open(path, "wb") as file:
+        file.write(films("h264.mp4").read_bytes())
+    exact(parts(os.fsdecode(path))[0])
 
 
 def test_gif(films):
@@ -277,8 +307,6 @@ def test_audio_only(tmp_path):
 
 
 def test_what_is_no_file_is_never_opened(tmp_path):
-    import os
-
     os.mkfifo(tmp_path / "pipe.mp4")
     for path, code in ((tmp_path / "pipe.mp4", "not-a-file"), (tmp_path, "not-a-file"), (tmp_path / "no", "missing")):
         with pytest.raises(VideoError) as caught:

@@ -1,5 +1,7 @@
 """Arithmetic on seconds keeps its promises."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +16,14 @@ rates = st.sampled_from([0.5, 1.0, 2.0, 3.0])
 def test_targets_lie_inside_evenly_spaced_and_none_is_missing(start, length, rate):
     found = sample.targets(start, start + length, rate)
     assert all(start <= second < start + length for second in found)
-    assert all(abs(b - a - 1 / rate) < 1e-6 for a, b in zip(found, found[1:], strict=False))
+    assert all(abs(b - a - 1 / rate) < 1e-6 for a, b in pairwise(found))
     assert abs(len(found) - length * rate) <= 1
 
 
 @given(seconds, st.floats(0.001, 1000), st.floats(0.5, 20))
 def test_fills_leave_no_gap_and_are_no_more_than_needed(start, length, gap):
     looks = [start, *sample.fills(start, start + length, gap), start + length]
-    steps = [b - a for a, b in zip(looks, looks[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(looks)]
     assert all(0 < step <= gap * 1.001 for step in steps)
     assert len(steps) <= length / gap + 1
 

@@ -45,14 +45,15 @@ class Recipe:
     """Every number of the training, chosen on dev; docs/LOG.md has what was tried."""
 
     seed: int = 0  # of the fresh heads, the batches and the dropout; the views are the same for all seeds
-    views: int = 4  # of each training photo: as it is, mirrored, and two crops
+    views: int = 2  # of each training photo: as it is, mirrored; from the third on, crops
     vision_cut: int = 20  # layers of the vision tower that stay as they came; the stem is the first
     text_cut: int = 4  # layers of the text tower that stay as they came
     warm_epochs: int = 20  # of the heads alone, sentences against photos, on towers as they came
+    warm_photos: int = 300  # a step of those
     epochs: int = 8  # of everything that learns, together
     photos: int = 200  # a step
     captions: int = 2  # of each photo a step: all of them count as its positives
-    longest_text: int = 24  # tokens in training: 3 % of captions lose their end, and padding costs time
+    longest_text: int = 24  # tokens in training: 2 % of captions lose their end, and padding costs time
     longest_reel: int = 4  # photos; a reel is 2 to this many photos shown as one video
     head_rate: float = 1e-3
     text_rate: float = 2e-4
@@ -67,7 +68,7 @@ class Recipe:
 
 def smoke(recipe: Recipe) -> Recipe:
     """The same path on a few dozen photos, in under a minute."""
-    return replace(recipe, warm_epochs=2, epochs=2, photos=16, train_photos=48, dev_photos=24, views=2)
+    return replace(recipe, warm_epochs=2, epochs=2, warm_photos=16, photos=16, train_photos=48, dev_photos=24, views=2)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -330,7 +331,8 @@ def warm(
     seen = [finished_maps(backbone, recipe, maps) for maps in [*views, dev_maps]]
     read_texts, read_dev = finished_texts(backbone, recipe, texts), finished_texts(backbone, recipe, dev_texts)
     say("towers run to their ends", seconds=round(time.monotonic() - since))
-    heads = replace(recipe, vision_cut=len(backbone.vision), text_cut=LAYERS, epochs=recipe.warm_epochs)
+    whole = {"vision_cut": len(backbone.vision), "text_cut": LAYERS}
+    heads = replace(recipe, **whole, epochs=recipe.warm_epochs, photos=recipe.warm_photos)
     train(model, heads, seen[:-1], read_texts, seen[-1], read_dev, out, words=False)
 
 
@@ -528,18 +530,33 @@ def measured_from_files(model_folder: Path, photos: Path, names: list[str], capt
 
 
 def recalls(model: Model, text: Tokens, sentence: Tensor, seen: Float[Tensor, "photo dim"]) -> dict[str, float]:
-    spans = torch.zeros(len(seen), 1, 2)
-    video = model.method.encode_video(Frames(seen[:, None], torch.ones(len(seen), 1, dtype=torch.bool), spans))
-    scores = model.method.score(text, video)
+    """Per cent: r and back, text to photo and photo to text by words; sentence1 and summary1, R@1 by one vector a side.
+
+    reel1 and reel_sentence1 show three photos in a row as one video: by words, and by sentence against mean frame.
+    """
+    _, wti = parts_of(model)
     photo = torch.arange(len(seen)).repeat_interleave(CAPTIONS)
+    video = videos_of(wti, seen[:, None])
+    scores = wti.score(text, video)
     found = {f"r{k}": at(scores, photo, k) for k in (1, 5, 10)}
     # a photo is found by the best of its five captions: the usual image-to-text convention
     best = scores.T.gather(1, torch.arange(len(photo)).view(-1, CAPTIONS)).amax(dim=1, keepdim=True)
     ranks = scores.T.gt(best).sum(dim=1) + 1
     found |= {f"back{k}": per_cent(ranks <= k) for k in (1, 5, 10)}
     found["sentence1"] = at(dot(unit(sentence), unit(seen)), photo, 1)
-    found["summary1"] = at(dot(model.method.summary(text), model.method.summary(video)), photo, 1)
+    found["summary1"] = at(dot(wti.summary(text), wti.summary(video)), photo, 1)
+    reels = seen[: len(seen) // 3 * 3].view(-1, 3, seen.shape[1])
+    told = photo < reels.shape[0] * 3  # a photo left over has no reel
+    found["reel1"] = at(wti.score(text, videos_of(wti, reels))[told], photo[told] // 3, 1)
+    means = unit(unit(reels).mean(dim=1))
+    found["reel_sentence1"] = at(dot(unit(sentence), means)[told], photo[told] // 3, 1)
     return found
+
+
+def videos_of(wti: WTI, frames: Float[Tensor, "video frame dim"]) -> Tokens:
+    """Videos of equally many frames; their seconds do not matter here."""
+    mask = torch.ones(*frames.shape[:2], dtype=torch.bool)
+    return wti.encode_video(Frames(frames, mask, torch.zeros(*mask.shape, 2)))
 
 
 def at(scores: Float[Tensor, "text photo"], photo: Int[Tensor, "text"], k: int) -> float:
