@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from rushes.library.library import Failure, Info, Library, Progress, Report
+from rushes.library.ingest import Progress
+from rushes.library.library import Info, Library, Report
+from rushes.library.rows import Failure
 
 __all__ = ["Failure", "Info", "Library", "Progress", "Report", "open"]
 

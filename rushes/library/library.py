@@ -5,83 +5,26 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from rushes.index.lance import LanceIndex
 from rushes.index.records import Records
 from rushes.index.store import Store
-from rushes.library.encode import Encoded, Event, Finished, encode
+from rushes.library.ingest import COMMIT_SECONDS, Ingest, Progress
+from rushes.library.rows import FORMAT, Failure, FileRow, Segmentation, Settings, VideoRow, failure
 from rushes.library.scan import File, Scan, fingerprint, scan
 from rushes.model import Model, load
 from rushes.search import pipeline
-from rushes.types import Hit, Segment, Tokens
-from rushes.video.decode import Damage, Span
-from rushes.video.probe import VideoError
-from rushes.video.sample import STEP
+from rushes.types import Hit
 from rushes.video.sample import policy as find_policy
-from rushes.video.worker import Decoder
 
-FORMAT = 1  # of the store; raise it when an older reader would go wrong
 STORE = ".rushes"
-COMMIT_SECONDS = 10.0  # what a kill may cost: encoded segments are stored at least this often
-COMMIT_SEGMENTS = 512
-
-Segmentation = Literal["shots", "windows"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What an index was made with. All its segments share them, or scores could not be compared."""
-
-    model: str = "small"
-    method: str = ""  # filled from the model
-    policy: str = "balanced"
-    segments: Segmentation = "shots"
-    digest: str = ""  # of the model's weights
-    dim: int = 0
-    format: int = FORMAT
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """A path, relative to the folder, and the content last seen there."""
-
-    path: str
-    fingerprint: str
-    size_bytes: int
-    changed_ns: int
-
-
-@dataclass(frozen=True)
-class VideoRow:
-    """One content, wherever it lies. `length` is in seconds, as far as it was decoded."""
-
-    fingerprint: str
-    status: str  # "partial", "done" or "failed"
-    length: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What could not be indexed: a whole file, or the seconds from `start` to `end` of one."""
-
-    id: str
-    video: str
-    fingerprint: str
-    code: str
-    reason: str
-    start: float | None
-    end: float | None
-    at: str
 
 
 @dataclass(frozen=True)
@@ -116,20 +59,6 @@ class Report:
     ignored: int
     seconds: float
     frames_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a refresh is, in bytes of video files: the one measure that is known before any is opened.
-
-    `frames` went through the encoder, `stored` segments are on disk and will outlive the process.
-    """
-
-    done_bytes: float
-    total_bytes: int
-    frames: int
-    stored: int
-    video: str
 
 
 class Library:
@@ -236,12 +165,21 @@ class Library:
                 if rebuild:
                     self._forget()
                 settings = self._agree(model, policy, segments)
-                work = _Work(self, settings, commit_seconds, on_progress)
+                work = Ingest(
+                    self.folder,
+                    settings,
+                    self.model,
+                    self.index,
+                    self._videos,
+                    self._failures,
+                    commit_seconds,
+                    on_progress,
+                )
                 return self._refresh(work, retry_failed, began)
         except Timeout:
             raise RuntimeError(f"another run is indexing into {self.store}; wait for it or stop it") from None
 
-    def _refresh(self, work: _Work, retry_failed: bool, began: float) -> Report:
+    def _refresh(self, work: Ingest, retry_failed: bool, began: float) -> Report:
         found = scan(self.folder, without=self.store)
         paths, moved, unchanged = self._identify(found)
         removed = self._drop_gone(set(paths))
@@ -277,7 +215,7 @@ class Library:
                 try:
                     name = fingerprint(self.folder / file.path)
                 except OSError as error:
-                    unreadable.append(_failure(file.path, "", "unreadable", str(error)))
+                    unreadable.append(failure(file.path, "", "unreadable", str(error)))
                     continue
                 row = FileRow(file.path, name, file.size_bytes, file.changed_ns)
                 fresh.append(row)
@@ -395,141 +333,3 @@ class Library:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in ("model", "index", "_store", "_files", "_videos", "_failures"):
             self.__dict__.pop(name, None)
-
-
-class _Work:
-    """One run over the videos that are still to do: decode, encode, commit."""
-
-    def __init__(
-        self,
-        library: Library,
-        settings: Settings,
-        commit_seconds: float,
-        on_progress: Callable[[Progress], None] | None,
-    ):
-        self.library = library
-        self.settings = settings
-        self.commit_seconds = commit_seconds
-        self.on_progress = on_progress
-        self.frames = self.segments = 0
-        self.seconds = 0.0
-        self._todo: dict[str, File] = {}
-        self._waiting: list[Encoded] = []
-        self._committed = time.monotonic()
-        self._ends: dict[str, float] = {}  # of what is stored of each video, in seconds
-
-    def run(self, todo: dict[str, File]) -> None:
-        """Index the contents `todo`, each from one of its files."""
-        if not todo:
-            return
-        self._todo = todo
-        model = self.library.model
-        began = self._committed = time.monotonic()
-        try:
-            with Decoder() as decoder, closing(self._events(decoder, model)) as events:
-                for encoded in encode(model, events):
-                    self.frames += encoded.frames
-                    self._waiting.append(encoded)
-                    if self._due():
-                        self._commit()
-        finally:
-            self._commit()  # an interrupted run keeps what it has encoded
-            self.seconds = time.monotonic() - began
-
-    def _events(self, decoder: Decoder, model: Model) -> Generator[tuple[str, Event], None, None]:
-        backbone = model.backbone
-        total_bytes = sum(file.size_bytes for file in self._todo.values())
-        done_bytes = 0
-        for name, file in self._todo.items():
-            start = self._ends[name] = self._resume(name)
-            error: Exception | None = None
-            try:
-                events = decoder.read(
-                    self.library.folder / file.path,
-                    policy=self.settings.policy,
-                    segments=self.settings.segments,
-                    size=backbone.image_size,
-                    squash=backbone.squash,
-                    start=start,
-                )
-                for event in events:
-                    yield name, event
-                    if isinstance(event, Span) and decoder.duration:
-                        share = min(1.0, event.end / decoder.duration)
-                        self._say(done_bytes + share * file.size_bytes, total_bytes, file.path)
-            except (VideoError, OSError) as failed:
-                error = failed
-            done_bytes += file.size_bytes
-            yield name, Finished(error)
-            self._say(done_bytes, total_bytes, file.path)
-
-    def _say(self, done_bytes: float, total_bytes: int, path: str) -> None:
-        if self.on_progress is not None:
-            self.on_progress(Progress(done_bytes, total_bytes, self.frames, self.segments, path))
-
-    def _resume(self, name: str) -> float:
-        """Where the stored segments of a video end; 0 for one that has none."""
-        stored = self.library.index.segments([name])
-        if not stored:
-            return 0.0
-        return resume_point(stored, self.settings.segments)
-
-    def _due(self) -> bool:
-        rows = sum(len(encoded.segments) for encoded in self._waiting)
-        return rows >= COMMIT_SEGMENTS or time.monotonic() - self._committed >= self.commit_seconds
-
-    def _commit(self) -> None:
-        """Segments first, then what is said about them: a kill in between costs a look, never a segment."""
-        full = [encoded for encoded in self._waiting if encoded.segments]
-        if full:
-            segments = [segment for encoded in full for segment in encoded.segments]
-            summaries = torch.cat([encoded.summaries for encoded in full if encoded.summaries is not None])
-            tokens = Tokens.cat([encoded.tokens for encoded in full if encoded.tokens is not None])
-            self.library.index.add(segments, summaries, tokens)
-            self.segments += len(segments)
-            for segment in segments:
-                self._ends[segment.video] = max(self._ends[segment.video], segment.end)
-        failures: dict[str, Failure] = {}  # a resumed run may meet the same damage again
-        finished: list[VideoRow] = []
-        for encoded in self._waiting:
-            for name, note in encoded.notes:
-                path = self._todo[name].path
-                if isinstance(note, Damage):
-                    failure = _failure(path, name, note.code, note.reason, note.start, note.end)
-                    failures[failure.id] = failure
-                    continue
-                end = self._ends[name]
-                if note.error is None:
-                    finished.append(VideoRow(name, "done", end))
-                else:
-                    code = note.error.code if isinstance(note.error, VideoError) else "unreadable"
-                    reason = note.error.reason if isinstance(note.error, VideoError) else str(note.error)
-                    failure = _failure(path, name, code, reason, end, None)
-                    failures[failure.id] = failure
-                    finished.append(VideoRow(name, "failed", end))
-        self.library._failures.put(*failures.values())
-        self.library._videos.put(*finished)
-        self._waiting.clear()
-        self._committed = time.monotonic()
-
-
-def resume_point(stored: Sequence[Segment], segmentation: Segmentation) -> float:
-    """Seconds from which decoding goes on so that the result equals an undisturbed run's.
-
-    Shots go on where the last stored one ended. Windows overlap: the next one starts one step after the last.
-
-    >>> shots = [Segment("a:0", "a", 0.0, 2.5), Segment("a:1", "a", 2.5, 6.0)]
-    >>> resume_point(shots, "shots")
-    6.0
-    """
-    if segmentation == "shots":
-        return max(segment.end for segment in stored)
-    return max(segment.start for segment in stored) + STEP
-
-
-def _failure(
-    path: str, content: str, code: str, reason: str, start: float | None = None, end: float | None = None
-) -> Failure:
-    moment = "" if start is None else f"{start:.3f}"
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    return Failure(f"{content or path}|{code}|{moment}", path, content, code, reason, start, end, at)

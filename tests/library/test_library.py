@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import rushes
-from rushes.library import library as module
+from rushes.library import ingest
 from rushes.model import Model
 from rushes.video.worker import Decoder
 
@@ -245,7 +245,7 @@ def test_an_interrupted_run_keeps_what_it_encoded_and_goes_on_inside_the_video(f
                 raise KeyboardInterrupt
 
     library = rushes.open(folder)
-    monkeypatch.setattr(module.Decoder, "read", stop_after_two_shots)
+    monkeypatch.setattr(ingest.Decoder, "read", stop_after_two_shots)
     with pytest.raises(KeyboardInterrupt):
         library.refresh(model=str(tiny_model), policy="thorough")
     monkeypatch.undo()
@@ -267,7 +267,7 @@ def test_a_crash_of_the_decoder_costs_one_file(folder, tiny_model, monkeypatch):
             os.kill(self.pid, signal.SIGKILL)
         yield from events
 
-    monkeypatch.setattr(module.Decoder, "read", killed)
+    monkeypatch.setattr(ingest.Decoder, "read", killed)
     library = rushes.open(folder)
     library.refresh(model=str(tiny_model))
     (failure,) = library.info().failures
