@@ -1,6 +1,6 @@
 """How fast each policy reads a video, next to a plain decode of every frame in the same run.
 
-    python benchmarks/decode.py [seconds of film, 30] [rounds, 3]
+    python benchmarks/decode.py [seconds of film, 10] [rounds, 2]
 
 Prints, for H.264 of 720p and 1080p with a key frame every 10 s (so that `fast` has gaps to fill) and every 2 s: times
 real time, source frames a second, the ratio to the plain decode, and what share of the time the shot detector took
@@ -71,8 +71,8 @@ def best(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]
 
 
 def main() -> None:
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 2
     threads = min(4, os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder, Decoder(threads=threads) as decoder:
         for width, height in ((1280, 720), (1920, 1080)):

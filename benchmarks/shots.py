@@ -1,6 +1,6 @@
 """Which shot detector finds true cuts and nothing else: films composed of photos, cut, faded, flashed, shaken.
 
-    python benchmarks/shots.py FOLDER_OF_PHOTOS [reels]
+    python benchmarks/shots.py [FOLDER_OF_PHOTOS, else those of scikit-image] [reels of each kind, 1]
 
 Prints, for each detector and each kind of film, cuts found / true cuts and false cuts. A found cut may be off by 0.2 s,
 or lie anywhere inside a fade.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -123,14 +124,23 @@ DETECTORS = {
 }
 
 
+def folder() -> Path:
+    if len(sys.argv) > 1:
+        return Path(sys.argv[1])
+    package = find_spec("skimage")
+    if package is None or package.origin is None:
+        raise SystemExit("scikit-image is not installed; name a folder of photos")
+    return Path(package.origin).parent / "data"
+
+
 def main() -> None:
-    photos = sorted(Path(sys.argv[1]).glob("*.jpg"))
-    reels = int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    with tempfile.TemporaryDirectory() as folder:
+    photos = [path for path in sorted(folder().iterdir()) if path.suffix in (".jpg", ".png")]
+    reels = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    with tempfile.TemporaryDirectory() as place:
         films = []
         for kind in KINDS:
             for seed in range(reels):
-                path = Path(folder) / f"{kind}-{seed}.mp4"
+                path = Path(place) / f"{kind}-{seed}.mp4"
                 films.append((kind, path, reel(kind, photos, seed * 100 + KINDS.index(kind), path)))
         for policy in ("balanced", "thorough"):
             print(f"{policy:12s}" + "".join(f"{kind:>12s}" for kind in KINDS) + "         F1")

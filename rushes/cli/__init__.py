@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -26,6 +27,9 @@ app.command("models")(names.models)
 
 def main() -> None:
     """Run the app; an error that a user can mend is one line that says how, not a traceback."""
+    # Threads that wait by spinning fight whoever else is at work: beside two busy processes on two cores a text of six
+    # words took 530 ms, and 12 ms so. It must be said before torch is imported, so here; see docs/LOG.md.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:

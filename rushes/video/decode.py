@@ -6,6 +6,7 @@ import heapq
 import os
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from time import monotonic
@@ -135,7 +136,8 @@ def looks(
             head.append(event)
             if isinstance(event, Look | End):
                 break
-        landed = isinstance(head[-1], Look) and head[-1].time <= start if head else False
+        first = head[-1] if head else None
+        landed = isinstance(first, Look) and first.time <= start
         if origin is None or landed:
             break
         tape.close()
@@ -270,7 +272,7 @@ def _tape(
     path: str | os.PathLike[str], rule: sample.Policy, origin: float | None, threads: int
 ) -> Generator[Look | Damage | End | None]:
     """One pass over a file from some key frame at or before `origin` (None = from its start)."""
-    with opened(path) as (container, stream):
+    with opened(path) as (container, stream), closing(_Filler(path, threads)) as filler:
         clock = _Clock(container, stream)
         skip = "DEFAULT" if clock.counted is not None else rule.skip
         _prepare(stream, skip, threads)
@@ -281,7 +283,7 @@ def _tape(
                 return  # no such place for this container; the caller reads from the start
         losses = _Losses(clock, skip)
         aspect = pixel_aspect(stream)
-        filler = _Filler(path, threads) if skip == "NONKEY" and rule.gap else None
+        gap = rule.gap if skip == "NONKEY" else None
         reach = _Reach(clock)
         key: Look | None = None
         beat = monotonic()
@@ -303,11 +305,7 @@ def _tape(
                 if packet.is_corrupt:  # MPEG-TS counts its pieces and knows that one is missing
                     losses.corrupt(time)
             try:
-                frames = packet.decode()
-                if skip == "NONKEY" and packet.size:
-                    # drained one by one: else key frames of an open GOP, not being IDR, never come out
-                    frames += stream.codec_context.decode(None)
-                    stream.codec_context.flush_buffers()
+                frames = _alone(stream, packet) if skip == "NONKEY" and packet.size else packet.decode()
             except EOFError:
                 continue
             except FFmpegError:
@@ -323,20 +321,17 @@ def _tape(
                 damage = losses.good(look.time)
                 if damage is not None:
                     yield damage
-                if filler is not None and rule.gap:
-                    if key is not None:
-                        yield from filler.between(key, look.time, sample.fills(key.time, look.time, rule.gap))
-                    key = look
+                if gap and key is not None:
+                    yield from filler.between(key, look.time, sample.fills(key.time, look.time, gap))
+                key = look
                 yield look
         promised = _promised(container, stream)
         truncated = promised is not None and promised - reach.furthest > 0.5 + clock.step
         end = max(reach.end, clock.last + 1e-3)
         if promised is not None and promised > max(clock.last, reach.last) and not truncated:
             end = promised
-        if filler is not None and rule.gap:
-            if key is not None:
-                yield from filler.between(key, end, sample.fills(key.time, end, rule.gap))
-            filler.close()
+        if gap and key is not None:
+            yield from filler.between(key, end, sample.fills(key.time, end, gap))
         if truncated:
             assert promised is not None
             last = min(end, losses.hurt[0]) if losses.hurt else end
@@ -348,6 +343,14 @@ def _tape(
             if damage is not None:
                 yield damage
         yield End(end)
+
+
+def _alone(stream: VideoStream, packet: Packet) -> list[VideoFrame]:
+    """A key frame decoded by itself: key frames of an open GOP, not being IDR, never come out if sent in a row."""
+    try:
+        return stream.codec_context.decode(packet) + stream.codec_context.decode(None)
+    finally:
+        stream.codec_context.flush_buffers()
 
 
 class _Reach:

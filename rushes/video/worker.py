@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import pickle
 import queue
 import signal
 import struct
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ from rushes.video.probe import VideoError
 STALL = 60.0  # seconds that the child may go without a sign of life
 LIMIT = 300.0  # seconds that one file may be waited for; a longer video may take twice its length
 AHEAD = 32  # events that the child may be ahead of the reader, besides what fits the pipe
-HEAD = struct.Struct("<II")  # bytes of pickle, bytes of pixels
+HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
 
 
 class Decoder:
@@ -69,10 +70,9 @@ class Decoder:
             return
         child.kill()
         child.wait()
-        for pipe in (child.stdin, child.stdout):
+        if child.stdin is not None:
             with contextlib.suppress(OSError):
-                if pipe is not None and pipe is not child.stdout:  # the listening thread closes stdout
-                    pipe.close()
+                child.stdin.close()  # the listening thread closes stdout
 
     def read(
         self,
@@ -145,8 +145,7 @@ class Decoder:
                 child = self._start()
             assert child.stdin is not None
             try:
-                pickle.dump(message, child.stdin)
-                child.stdin.flush()
+                _say(child.stdin, message)
                 return
             except OSError:
                 self.close()
@@ -159,8 +158,7 @@ class Decoder:
         if child is None or child.stdin is None:
             return
         with contextlib.suppress(OSError):
-            pickle.dump((0, None), child.stdin)
-            child.stdin.flush()
+            _say(child.stdin, (0, None))
 
     def _start(self) -> subprocess.Popen[bytes]:
         # a program of its own: no fork (threads), no multiprocessing spawn (it would run the caller's script again)
@@ -180,37 +178,56 @@ class Decoder:
 CLOSED = -1  # the serial under which the listener reports the end of the child
 
 
-class _Done:
-    pass
-
-
+@dataclass(frozen=True, slots=True)
 class _Length:
-    def __init__(self, seconds: float):
-        self.seconds = seconds
+    """What the file promises, before anything else."""
+
+    seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """The file is read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Failure:
     """An error of the child, as data."""
 
-    def __init__(self, error: Exception):
-        self.code = error.code if isinstance(error, VideoError) else None
-        self.reason = error.reason if isinstance(error, VideoError) else str(error)
-        self.kind = type(error) if isinstance(error, LookupError | ValueError | TypeError) else None
-        self.name = type(error).__name__
+    kind: str
+    code: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        if isinstance(error, VideoError):
+            return cls("VideoError", error.code, error.reason)
+        return cls(type(error).__name__, "unreadable", str(error))
 
     def error(self) -> Exception:
-        if self.code is not None:
-            return VideoError(self.code, self.reason)
-        if self.kind in (LookupError, ValueError, TypeError):
-            return self.kind(self.reason)
-        return VideoError("unreadable", f"{self.name}: {self.reason}")
+        for usage in (LookupError, ValueError, TypeError):  # the caller's mistakes, not the file's
+            if self.kind == usage.__name__:
+                return usage(self.reason)
+        told = "" if self.kind == "VideoError" else f"{self.kind}: "
+        return VideoError(self.code, told + self.reason)
+
+
+# what may come through the pipe, under its name: JSON, because a decoder that a hostile file has taken over must not be
+# able to say anything that runs here
+WORDS = {kind.__name__: kind for kind in (Span, Damage, _Length, _Done, _Failure)}
+
+
+def _say(pipe: IO[bytes], request: tuple) -> None:
+    pipe.write(json.dumps(request).encode() + b"\n")
+    pipe.flush()
 
 
 def _listen(child: subprocess.Popen[bytes], inbox: queue.Queue[tuple[int, Any]]) -> None:
     """Move events from the child's pipe to the inbox until the child is gone. The inbox is bounded: that stops us, and
     a full pipe then stops the child."""
     assert child.stdout is not None
-    with child.stdout as pipe, contextlib.suppress(EOFError, OSError, ValueError):
+    malformed = (ValueError, KeyError, TypeError)  # what no child of ours says: as good as a crash
+    with child.stdout as pipe, contextlib.suppress(EOFError, OSError, *malformed):
         while _put(child, inbox, _receive(pipe)):
             pass
     _put(child, inbox, (CLOSED, child))
@@ -230,11 +247,12 @@ def _put(child: subprocess.Popen[bytes], inbox: queue.Queue[tuple[int, Any]], it
 
 def _receive(pipe: IO[bytes]) -> tuple[int, Any]:
     head, body = HEAD.unpack(_exactly(pipe, HEAD.size))
-    serial, event = pickle.loads(_exactly(pipe, head))
-    if body:
-        time, shape = event
-        event = Frame(time, np.frombuffer(_exactly(pipe, body), np.uint8).reshape(shape))
-    return serial, event
+    serial, name, fields = json.loads(_exactly(pipe, head))
+    if name == "Frame":
+        return serial, Frame(fields["time"], np.frombuffer(_exactly(pipe, body), np.uint8).reshape(fields["shape"]))
+    if name == "Span":
+        fields["times"] = tuple(fields["times"])
+    return serial, None if name is None else WORDS[name](**fields)
 
 
 def _exactly(pipe: IO[bytes], count: int) -> bytearray:
@@ -251,10 +269,14 @@ def _exactly(pipe: IO[bytes], count: int) -> bytearray:
 
 def _give(pipe: IO[bytes], serial: int, event: Any) -> None:
     pixels = b""
-    if isinstance(event, Frame):
+    if event is None:
+        name, fields = None, None
+    elif isinstance(event, Frame):
         pixels = event.pixels.tobytes()
-        event = (event.time, event.pixels.shape)
-    head = pickle.dumps((serial, event), protocol=pickle.HIGHEST_PROTOCOL)
+        name, fields = "Frame", {"time": event.time, "shape": event.pixels.shape}
+    else:
+        name, fields = type(event).__name__, asdict(event)
+    head = json.dumps((serial, name, fields)).encode()
     pipe.write(HEAD.pack(len(head), len(pixels)) + head)
     if len(pixels):
         pipe.write(pixels)
@@ -272,7 +294,7 @@ def serve() -> None:
     def commands() -> None:
         while True:
             try:
-                serial, request = pickle.load(sys.stdin.buffer)
+                serial, request = json.loads(sys.stdin.readline())
             except Exception:
                 os._exit(0)  # the parent is gone, and the main thread may be deep in a decoder
             latest[0] = serial
@@ -290,7 +312,7 @@ def serve() -> None:
             else:
                 _give(out, serial, _Done())
         except Exception as error:
-            _give(out, serial, _Failure(error))
+            _give(out, serial, _Failure.of(error))
 
 
 def _with_length(request: tuple) -> Iterator[Any]:

@@ -60,6 +60,18 @@ def test_damaged_packets_cost_those_packets(films, tmp_path, policy, how):
     assert len(sound) >= len(frames) - 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_key_frames_with_flipped_bits_cost_fast_no_other(films, tmp_path, seed):
+    path = films("long.mp4", frames=240, **FRONT)
+    keys = [number for number, packet in enumerate(packets(path)) if packet[3]]
+    bad = broken(path, tmp_path / "bad.mp4", keys[1 + seed : 3 + seed], "flipped")
+    frames, spans, _ = parts(tmp_path / "bad.mp4", policy="fast")
+    sound = [frame for frame in frames if frame.time not in bad]
+    exact(sound)
+    assert len(sound) == 6
+    assert spans[-1].end == pytest.approx(8.0)
+
+
 def test_a_lost_key_frame_in_a_damaged_file_is_survived_by_fast(films, tmp_path):
     path = films("long.mp4", frames=240, **FRONT)
     key = [number for number, packet in enumerate(packets(path)) if packet[3]][3]
