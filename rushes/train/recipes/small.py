@@ -7,8 +7,8 @@ Cost: about 45 minutes on two busy CPU cores (15 of them to run the lower layers
 Expect, with seed 0 and two threads, text-to-photo R@1 24.6 on dev and 23.6 on test by words, 24.5 and 24.2 by sentence.
 
 DIR of `--flickr8k` holds `images/`, `captions.txt` (`image,caption`, five a photo) and the three official split files
-`Flickr_8k.{train,dev,test}Images.txt`. What the lower layers say is kept in `caches/` of `--out`, from where a second run
-goes on; the model is in `model/`. Everything is chosen on dev; `--test` measures the finished model once.
+`Flickr_8k.{train,dev,test}Images.txt`. What the lower layers say is kept in `caches/` of `--out`, from where a later
+run goes on; the model is in `model/`. Everything is chosen on dev; `--test` measures the finished model once.
 """
 
 from __future__ import annotations
