@@ -24,8 +24,14 @@ def clip() -> Callable[[Tensor], Tensor]:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     shape = CLIPVisionConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, patch_size=32,
-        image_size=224, projection_dim=512, attn_implementation="sdpa",
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        patch_size=32,
+        image_size=224,
+        projection_dim=512,
+        attn_implementation="sdpa",
     )
     model = CLIPVisionModelWithProjection(shape).eval()
     mean = torch.tensor([0.481, 0.458, 0.408])[:, None, None]

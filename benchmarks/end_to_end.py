@@ -2,8 +2,8 @@
 
     python benchmarks/end_to_end.py [--seeds 10] [--reels 20]
 
-Ten folders of reels drawn from Flickr8k's test photos (or, where it is not there, from pictures that packages carry),
-indexed from the files, asked for by the first caption of each photo: what the floors in tests/test_end_to_end.py rest on.
+Folders of reels drawn from pictures that packages carry and, where it is there, from Flickr8k's test photos, indexed
+from the files and asked for by one caption of each picture: what the floors in tests/test_end_to_end.py rest on.
 """
 
 from __future__ import annotations

@@ -9,12 +9,15 @@ size; and a whole `refresh` of a folder that holds the film, from file to stored
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it
 
 import torch
 
@@ -50,7 +53,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         shots = max(1, arguments.length // 40)
-        for reel in compose(PICTURES * 1, count=shots * 3, seed=0, shots=(4, 5)):
+        for reel in compose(PICTURES, count=shots * 3, seed=0, shots=(4, 5)):
             render(reel, folder / f"{reel.id}.mp4", root=pictures, size=(width, height))
         model = rushes.load(arguments.model)
         size = model.backbone.image_size
@@ -66,9 +69,8 @@ def main() -> None:
                 f"encoder alone {alone:7.1f} frames/s   file to tokens {report.frames_per_second:7.1f} "
                 f"({report.frames} frames)   ratio {ratios[-1]:.2f}"
             )
-        print(
-            f"median ratio {statistics.median(ratios):.2f} at {arguments.size}, {arguments.policy}, batches of {BATCH_FRAMES}"
-        )
+        how = f"{arguments.size}, {arguments.policy}, batches of {BATCH_FRAMES}"
+        print(f"median ratio {statistics.median(ratios):.2f} at {how}")
     finally:
         shutil.rmtree(folder)
 

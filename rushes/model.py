@@ -83,6 +83,7 @@ class Model(nn.Module):
         if half:
             weights = {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+        (target / "model.safetensors").chmod(0o644)  # it is made readable by its owner alone
         config = {
             "rushes": FORMAT,
             "backbone": {"name": _registered(self.backbone), "config": self.backbone.settings()},

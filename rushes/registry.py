@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Base = TypeVar("Base")
 
@@ -40,8 +40,10 @@ def find(kind: str, name: str, base: type[Base]) -> type[Base]:
     if name.endswith(".py"):
         return _only_class(_module_from(Path(name)), base, name)
     for point in entry_points(group=f"rushes.{kind}", name=name):
-        loaded: Any = point.load()
-        return loaded if inspect.isclass(loaded) else _only_class(loaded, base, name)
+        loaded = point.load()
+        if isinstance(loaded, ModuleType):
+            return _only_class(loaded, base, name)
+        return loaded
     if name not in names(kind) or not name.isidentifier():
         raise LookupError(
             f"rushes.{kind} has no {name!r}; it has {', '.join(names(kind))}, or give a path ending in .py"

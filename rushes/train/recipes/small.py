@@ -511,6 +511,7 @@ class swapped:
 
 # ---- measuring
 
+
 @torch.inference_mode()
 def measure(model: Model, recipe: Recipe, maps: Tensor, texts: Hidden) -> dict[str, float]:
     """Recall in per cent on cached photos: words against the frame, and beside it sentence against frame."""
