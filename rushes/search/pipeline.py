@@ -21,6 +21,7 @@ Group = Literal["segment", "video"]
 
 DEPTH = 200  # candidates of the first stage, see benchmarks/search.py and docs/search.md for what each depth finds
 CANDIDATES: Candidates = "frame"
+SHOWN = 3  # segments whose moments a video is shown with
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,6 @@ def _all(
             del rows[SHOWN:]
         kept = [one for rows in videos_best.values() for one in rows]
     return kept, spread.deviation()
-
-
-SHOWN = 3  # segments whose moments a video is shown with
 
 
 def _by_video(best: list[Scored], k: int, spread: float) -> list[Hit]:
