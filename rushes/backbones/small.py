@@ -96,8 +96,7 @@ class Small(Backbone):
 
     def words_of(self, hidden: Float[Tensor, "text word width"], mask: Bool[Tensor, "text word"]) -> Words:
         """The heads alone, on what the text tower says of each token."""
-        sentence = self.sentence_head(masked_mean(hidden, mask))
-        return Words(torch.cat([sentence[:, None], self.word_head(hidden[:, 1:])], dim=1), mask, sentence)
+        return Words(self.word_head(hidden), mask, self.sentence_head(masked_mean(hidden, mask)))
 
     def frames(self, pixels: UInt8[Tensor, "frame 3 height width"]) -> Float[Tensor, "frame dim"]:
         if len(pixels) == 0:
