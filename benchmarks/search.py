@@ -103,7 +103,7 @@ def timed(ask, texts: list[Tokens]) -> tuple[float, float, float]:
 
 def build(model: Model, features: torch.Tensor, size: int, folder: Path, batch: int = 2000) -> LanceIndex:
     random = torch.Generator().manual_seed(size)
-    index = LanceIndex(folder, dim=model.method.dim)
+    index = LanceIndex(folder, dim=model.method.dim, create=True)
     for start in range(0, size, batch):
         segments, vectors, spans = [], [], []
         for number in range(start, min(size, start + batch)):

@@ -1,4 +1,4 @@
-"""The numbers of rushes-small's model card, with intervals: words, sentence and summary, on photos and on reels of three.
+"""The numbers of rushes-small's model card, with intervals: by words, by sentence, by summary; on photos and reels.
 
 python benchmarks/small.py dev          # or test, once, when everything is chosen
 """

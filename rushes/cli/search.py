@@ -31,9 +31,9 @@ def search(
     ] = False,
     group: Annotated[Group, typer.Option(help="A hit for each segment, or one for each video.")] = Group.segment,
     depth: Annotated[
-        int | None, typer.Option(help="Candidates that the method re-ranks.", min=1, show_default="200")
+        int | None, typer.Option(help="Candidates that the method re-ranks.", min=1, show_default="500")
     ] = None,
-    by: Annotated[By | None, typer.Option(help="What candidates are found by.", show_default="frame")] = None,
+    by: Annotated[By | None, typer.Option(help="What candidates are found by.", show_default="summary")] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from rushes.index.base import Index
 from rushes.index.records import Records
+from rushes.library.ahead import ahead
 from rushes.library.encode import Encoded, Event, Finished, encode
 from rushes.library.rows import Failure, Segmentation, Settings, VideoRow, failure
 from rushes.library.scan import File
@@ -24,6 +25,7 @@ from rushes.video.worker import Decoder
 
 COMMIT_SECONDS = 10.0  # what a kill may cost: encoded segments are stored at least this often
 COMMIT_SEGMENTS = 512
+AHEAD = 64  # events decoded while the encoder works, so that it does not wait where one file ends and another begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Ingest:
         self._todo = todo
         began = self._committed = time.monotonic()
         try:
-            with Decoder() as decoder, closing(self._events(decoder)) as events:
+            with Decoder() as decoder, closing(ahead(self._events(decoder), AHEAD)) as events:
                 for encoded in encode(self.model, events):
                     self.frames += encoded.frames
                     self._waiting.append(encoded)

@@ -19,8 +19,8 @@ from rushes.types import Hit, Segment, Tokens
 Candidates = Literal["summary", "frame"]
 Group = Literal["segment", "video"]
 
-DEPTH = 200  # candidates of the first stage, see benchmarks/search.py and docs/search.md for what each depth finds
-CANDIDATES: Candidates = "frame"
+DEPTH = 500  # candidates, of the cheap kind: 998 of 1,000 of the true ten best at every size tried, see docs/search.md
+CANDIDATES: Candidates = "summary"
 SHOWN = 3  # segments whose moments a video is shown with
 
 
