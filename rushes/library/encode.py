@@ -15,7 +15,7 @@ from rushes.model import Model
 from rushes.types import Segment, Tokens
 from rushes.video.decode import Damage, Frame, Span
 
-BATCH_FRAMES = 32  # see benchmarks/ingest.py: past this, speed stays and memory grows
+BATCH_FRAMES = 32  # 5 MB of pixels; `small` takes them in eights on a CPU, where larger batches are slower
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,12 +251,12 @@ class Library:
 
     def _todo(self, contents: Iterable[str], retry_failed: bool) -> list[str]:
         rows = {row.fingerprint: row for row in self._videos.all()}
-        if retry_failed:
-            again = sorted({row.fingerprint for row in self._failures.all()} & set(rows))
-            self._drop(again)
-            rows.update({name: replace(rows[name], status="partial", length=0.0) for name in again})
+        again = sorted({row.fingerprint for row in self._failures.all()} & set(rows)) if retry_failed else []
+        rows.update({name: replace(rows[name], status="partial", length=0.0) for name in again})
         todo = [name for name in contents if name not in rows or rows[name].status == "partial"]
+        # before the drop: a run killed in between must leave them to be done, not failed without a failure
         self._videos.put(*(rows.get(name, VideoRow(name, "partial", 0.0)) for name in todo))
+        self._drop(again)
         return todo
 
     # ------------------------------------------------------------------ the store

@@ -14,7 +14,7 @@ from torch import Tensor
 from rushes.index.base import Index
 from rushes.methods.base import Method
 from rushes.search.moments import moments
-from rushes.types import Hit, Segment, Tokens
+from rushes.types import Hit, Moment, Segment, Tokens
 
 Candidates = Literal["summary", "frame"]
 Group = Literal["segment", "video"]
@@ -24,14 +24,15 @@ CANDIDATES: Candidates = "summary"
 SHOWN = 3  # segments whose moments a video is shown with
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """A segment with its score and what moments are read from: evidence and spans of its finest tokens."""
+    """A segment with its score and what its moments are read from, once it is known to be a hit: rows of a batch."""
 
     segment: Segment
     score: float
-    evidence: tuple[float, ...]
-    spans: tuple[tuple[float, float], ...]
+    evidence: Float[Tensor, "token"]
+    spans: Float[Tensor, "token 2"] | None
+    finest: Bool[Tensor, "token"]
 
 
 @torch.inference_mode()
@@ -141,10 +142,9 @@ def _score(
     evidence = method.evidence(text, tokens)
     finest = _finest(tokens)
     spread.add(evidence[finest])
-    for row, segment in enumerate(segments):
-        columns = finest[row]
-        spans = () if tokens.spans is None else tuple((float(a), float(b)) for a, b in tokens.spans[row][columns])
-        yield Scored(segment, float(scores[row]), tuple(evidence[row][columns].tolist()), spans)
+    spans = [None] * len(segments) if tokens.spans is None else tokens.spans
+    for row in zip(segments, scores.tolist(), evidence, spans, finest, strict=True):
+        yield Scored(*row)
 
 
 def _finest(tokens: Tokens) -> Bool[Tensor, "batch token"]:
@@ -156,10 +156,10 @@ def _finest(tokens: Tokens) -> Bool[Tensor, "batch token"]:
 
 
 def _hit(one: Scored, spread: float) -> Hit:
-    whole = ((one.segment.start, one.segment.end),)
-    spans = one.spans or whole
-    evidence = one.evidence if one.spans else (one.score,)
-    return Hit(one.segment, one.score, moments(evidence, spans, spread))
+    if one.spans is None:
+        return Hit(one.segment, one.score, (Moment(one.segment.start, one.segment.end, one.score),))
+    spans = [(start, end) for start, end in one.spans[one.finest].tolist()]
+    return Hit(one.segment, one.score, moments(one.evidence[one.finest].tolist(), spans, spread))
 
 
 def _order(one: Scored) -> tuple[float, str]:
