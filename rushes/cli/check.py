@@ -30,5 +30,7 @@ def check(
             typer.echo(f"{mark}  {verdict.law}  ({verdict.seconds:.1f} s)")
             if not verdict.kept:
                 typer.echo(f"        {verdict.detail}")
+            for configuration in verdict.on_purpose:
+                typer.echo(f"        broken on purpose by {configuration}")
     if not all(verdict.kept for verdict in verdicts):
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rushes.backbones.base import Frames, Words
+from rushes.backbones.base import Backbone, Frames, Words
 from rushes.similarity import fp32
 from rushes.types import Tokens
 
@@ -27,6 +28,7 @@ class Batch:
     frames: Frames
     video_of_text: Int[Tensor, "text"]
     video: Int[Tensor, "video"]
+    second: Frames | None = None  # another random view of the same videos, for methods with `views` 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,19 @@ class Method(nn.Module, ABC):
     class Config:
         """Switches of the method, each with its default and where it comes from."""
 
+        def breaks(self) -> dict[str, str]:
+            """The laws that this configuration breaks on purpose, as an author's code does, each with the reason."""
+            return {}
+
+        @property
+        def paired(self) -> bool:
+            """Whether training takes as many texts as videos only, text i belonging to video i."""
+            return False
+
     config: Any  # the subclass's own Config; `Any`, so that its switches need no cast
     needs_training: ClassVar[bool] = True  # False: scores are meaningful on a pre-trained backbone as it is
+    views: ClassVar[int] = 1  # random views of each video that a step wants: 2 fills `Batch.second`
+    tagger: str | None = None  # how content words are told, for methods that look at `Words.content`
 
     def __init__(self, dim: int, config: Config | None = None):
         super().__init__()
@@ -87,6 +100,28 @@ class Method(nn.Module, ABC):
         video = gather.tokens(self.encode_video(batch.frames))
         positives = gather.numbers(batch.video_of_text)[:, None] == gather.numbers(batch.video)[None, :]
         return self.loss(text, video, positives)
+
+    def score_within(self, text: Tokens, video: Tokens, budget_bytes: int) -> Float[Tensor, "text video"]:
+        """`score` of any number of texts and videos, holding at most some `budget_bytes` beside tokens and result.
+
+        This default calls `score` on tiles. A method whose `score` works on each side before it pairs them overrides
+        it, so that this work is done once an item and not once a tile.
+        """
+        dim, item = text.vectors.shape[2], fp32(text.vectors[:0]).element_size()
+        words, frames = text.mask.shape[1], video.mask.shape[1]
+        # a text-conditioned vector or all products of a pair, and four of these alive at once
+        pair = 4 * item * max(dim, words * frames)
+        side = max(1, math.isqrt(budget_bytes // pair))
+        rows, columns = min(side, len(text)), min(side, len(video))
+        scores = torch.empty(len(text), len(video), dtype=fp32(text.vectors[:0]).dtype, device=text.vectors.device)
+        for top in range(0, len(text), max(1, rows)):
+            for left in range(0, len(video), max(1, columns)):
+                tile = self.score(text[top : top + rows], video[left : left + columns])
+                scores[top : top + rows, left : left + columns] = tile
+        return scores
+
+    def start_from(self, backbone: Backbone) -> None:
+        """Take over what a pre-trained backbone has to lend, before training begins. The default takes nothing."""
 
     def evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video token"]:
         """How well each stored token of each video matches one text: what a moment is read from.

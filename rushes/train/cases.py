@@ -21,6 +21,9 @@ VIDEO = (31, 4, 27, 15)  # numbers of the videos; the last text is a second one 
 VIDEO_OF_TEXT = (31, 4, 27, 15, 31)  # and with two processes, of a video that the other process has
 
 
+Seen = tuple[str, tuple[str, ...]]  # what a law saw, and which configurations break it on purpose, with the reason
+
+
 class Broken(Exception):
     """A law is not kept; the message says by how much and where."""
 
@@ -45,21 +48,37 @@ class Case:
         draw = torch.Generator().manual_seed(1000 + self.seed)
         sentence = torch.randn(len(counts), self.dim, generator=draw)
         vectors, mask = _features(counts, self.dim, draw, width)
-        return Words(vectors, mask, sentence)
+        content = torch.zeros_like(mask)
+        content[:, : max(counts)] = torch.rand(len(counts), max(counts), generator=draw) < 0.5
+        return Words(vectors, mask, sentence, content & mask)
 
-    def frames(self, counts: Sequence[int] = FRAME_COUNTS, width: int | None = None) -> Frames:
-        """Videos that start anywhere on their clock, with padding as in `words`, of vectors and of seconds."""
+    def frames(self, counts: Sequence[int] = FRAME_COUNTS, width: int | None = None, view: int = 1) -> Frames:
+        """Videos that start anywhere on their clock, with padding as in `words`, of vectors and of seconds.
+
+        The second view is of the same videos: near the first, never equal.
+        """
         draw = torch.Generator().manual_seed(2000 + self.seed)
         begin = 90 * torch.rand(len(counts), 1, generator=draw) + 10
         length = 0.5 + torch.rand(len(counts), max(counts), generator=draw)
         ends = begin + length.cumsum(dim=1)
         vectors, mask = _features(counts, self.dim, draw, width)
+        if view == 2:
+            other = torch.randn(len(counts), max(counts), self.dim, generator=draw.manual_seed(4000 + self.seed))
+            vectors[:, : max(counts)] += 0.5 * other
         spans = -1e6 * torch.rand(*mask.shape, 2, generator=draw)
         spans[mask] = torch.stack([ends - length, ends], dim=-1)[mask[:, : max(counts)]]
         return Frames(vectors, mask, spans)
 
-    def batch(self) -> Batch:
-        return Batch(self.words(), self.frames(), torch.tensor(VIDEO_OF_TEXT), torch.tensor(VIDEO))
+    def batch(self, words: int | None = None, frames: int | None = None) -> Batch:
+        """A step's batch, padded to so many words and frames; as many texts as videos where training wants pairs."""
+        texts = len(VIDEO) if self.config.paired else len(VIDEO_OF_TEXT)
+        return Batch(
+            self.words(width=words)[:texts],
+            self.frames(width=frames),
+            torch.tensor(VIDEO_OF_TEXT[:texts]),
+            torch.tensor(VIDEO),
+            self.frames(width=frames, view=2) if self.method_class.views == 2 else None,
+        )
 
 
 def cases(method_class: type[Method], dim: int, seeds: Sequence[int]) -> list[Case]:
@@ -98,6 +117,12 @@ def _configurations(method_class: type[Method]) -> Iterator[tuple[str, Any, bool
             if config not in seen:
                 seen.append(config)
                 yield f"{field.name}={option}", config, False
+
+
+def kept_after_all(case: Case, law: str) -> str:
+    """What to say of a configuration that claims to break a law, but keeps it."""
+    reason = case.config.breaks()[law]
+    return f"{case.name}, seed {case.seed}, says it breaks this law on purpose ({reason}), but it keeps it"
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:

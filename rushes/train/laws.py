@@ -18,8 +18,19 @@ from torch import Tensor
 from rushes import registry
 from rushes.backbones.base import Frames, Words
 from rushes.methods.base import Batch, Method
-from rushes.train.cases import FRAME_COUNTS, WORD_COUNTS, Broken, Case, cases, descend, told, total
-from rushes.train.pair import compared, learnt_by_two
+from rushes.train.cases import (
+    FRAME_COUNTS,
+    WORD_COUNTS,
+    Broken,
+    Case,
+    Seen,
+    cases,
+    descend,
+    kept_after_all,
+    told,
+    total,
+)
+from rushes.train.pair import TWO_PROCESSES, compared, learnt_by_two
 from rushes.types import Tokens
 
 TOLERANCE = 1e-4  # of the largest value: fp32 sums in another order are far below, a forgotten mask is far above
@@ -34,6 +45,7 @@ class Verdict:
     kept: bool
     detail: str
     seconds: float
+    on_purpose: tuple[str, ...] = ()  # configurations that say they break it, and why; they were seen to
 
 
 def check(
@@ -47,8 +59,10 @@ def check(
     """Try the laws on the method `name`, known to the registry or the path of a .py file.
 
     `dim` is the size of the random features. Every law is tried with the default configuration and the presets under
-    every seed, and with each switch turned under the first. `laws` asks for some of `LAWS` only. A method that raises
-    is no reason to stop: what it raised, and where, is the verdict. LookupError if there is no such method.
+    every seed, and with each switch turned under the first. A configuration whose `breaks()` says that it breaks a law
+    on purpose, as an author's code does, must be seen to break it; the verdict lists it with its reason. `laws` asks
+    for some of `LAWS` only. A method that raises is no reason to stop: what it raised, and where, is the verdict.
+    LookupError if there is no such method.
     `on_progress` hears how many of how many laws are done, and which is next.
     """
     known = [*LAWS, TWO_PROCESSES]
@@ -59,16 +73,18 @@ def check(
         registry.find("methods", name, Method)  # raises, and says what there is
     found: list[Case] = []
 
-    def build() -> str:
+    def build() -> Seen:
         found.extend(cases(registry.find("methods", name, Method), dim, seeds))
         for case in found:
             case.method()
-        return f"{len(found)} cases: {', '.join(dict.fromkeys(case.name for case in found))}"
+            if strange := sorted(set(case.config.breaks()) - set(known)):
+                raise Broken(f"{case.name} says it breaks {strange[0]!r}; the laws are {', '.join(known)}")
+        return f"{len(found)} cases: {', '.join(dict.fromkeys(case.name for case in found))}", ()
 
-    def trial(law: str) -> Callable[[], str]:
+    def trial(law: str) -> Callable[[], Seen]:
         if law == TWO_PROCESSES:
             return lambda: compared(found, learnt_by_two([name], dim, seeds)[name])
-        return lambda: _in_all(found, LAWS[law])
+        return lambda: _in_all(found, law)
 
     with torch.random.fork_rng(devices=[]):
         verdicts = [_verdict(BUILT, build, name)]
@@ -104,11 +120,7 @@ def padding_changes_nothing(case: Case) -> str:
     _same(method.summary(wide_text), method.summary(text), "summaries with more padding behind text tokens")
     _same(method.summary(wide_video), method.summary(video), "summaries with more padding behind video tokens")
     batch = case.batch()
-    wide = replace(
-        batch,
-        words=case.words(width=max(WORD_COUNTS) + 2),
-        frames=case.frames(width=max(FRAME_COUNTS) + 3),
-    )
+    wide = case.batch(words=max(WORD_COUNTS) + 2, frames=max(FRAME_COUNTS) + 3)
     torch.manual_seed(case.seed)
     loss = method.step(batch)
     torch.manual_seed(case.seed)
@@ -317,7 +329,8 @@ def one_word_and_one_frame_are_enough(case: Case) -> str:
     if scores.shape != (1, 1) or not bool(scores.isfinite().all()):
         raise Broken(f"one text of one word and one video of one frame score {scores.tolist()}")
     numbers = torch.tensor([3, 8])
-    total(method.train().step(Batch(words, frames, numbers, numbers))).backward()
+    second = frames if case.method_class.views == 2 else None
+    total(method.train().step(Batch(words, frames, numbers, numbers, second))).backward()
     for name, weight in method.named_parameters():
         if weight.grad is not None and not bool(weight.grad.isfinite().all()):
             raise Broken(f"the gradient of {name} is not finite")
@@ -361,7 +374,7 @@ LAWS: dict[str, Callable[[Case], str]] = {
     "one word and one frame are enough": one_word_and_one_frame_are_enough,
     "the same twice": the_same_twice,
 }
-BUILT, TWO_PROCESSES = "the method can be built", "two processes learn as one"  # beside `LAWS`: not of one case
+BUILT = "the method can be built"  # beside `LAWS`, as TWO_PROCESSES: not of one case
 
 # --- small parts -----------------------------------------------------------------------------------------------------
 
@@ -371,7 +384,8 @@ def _one(features: Any, row: int) -> Any:
     count = int(features.mask[row].sum())
     single = features[row : row + 1]
     if isinstance(single, Words):
-        return replace(single, vectors=single.vectors[:, :count], mask=single.mask[:, :count])
+        content = None if single.content is None else single.content[:, :count]
+        return Words(single.vectors[:, :count], single.mask[:, :count], single.sentence, content)
     return Frames(single.vectors[:, :count], single.mask[:, :count], single.spans[:, :count])
 
 
@@ -418,22 +432,27 @@ def _same_tokens(found: Tokens, wanted: Tokens, what: str, exact: bool = False) 
             _same(one[found.mask], other[wanted.mask], f"{field} of {what}", exact=exact)
 
 
-def _in_all(found: Sequence[Case], law: Callable[[Case], str]) -> str:
-    said = ""
+def _in_all(found: Sequence[Case], law: str) -> Seen:
+    said, on_purpose = "", []
     for case in found:
         try:
-            seen = law(case)
+            seen = LAWS[law](case)
         except Exception as error:
+            if isinstance(error, Broken) and law in case.config.breaks():
+                on_purpose.append(f"{case.name}: {case.config.breaks()[law]}")
+                continue
             error.add_note(f"{case.name}, seed {case.seed}")
             raise
+        if law in case.config.breaks():
+            raise Broken(kept_after_all(case, law))
         said = said or seen
-    return f"{said}; {len(found)} cases"
+    return f"{said}; {len(found) - len(on_purpose)} cases", tuple(dict.fromkeys(on_purpose))
 
 
-def _verdict(law: str, trial: Callable[[], str], file: str) -> Verdict:
+def _verdict(law: str, trial: Callable[[], Seen], file: str) -> Verdict:
     begun = time.perf_counter()
     try:
-        detail, kept = trial(), True
+        (detail, on_purpose), kept = trial(), True
     except Exception as error:  # whatever a method raises is a verdict on it
-        detail, kept = told(error, file), False
-    return Verdict(law, kept, detail, time.perf_counter() - begun)
+        detail, on_purpose, kept = told(error, file), (), False
+    return Verdict(law, kept, detail, time.perf_counter() - begun, on_purpose)

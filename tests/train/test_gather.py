@@ -92,7 +92,8 @@ def work(rank: int, folder: str) -> None:
         learn(DistributedDataParallel(step), exact(share(case(name).batch(), rank)))
         left |= {f"{name}.{part}": weight.detach() for part, weight in step.method.named_parameters()}
     save_file({name: tensor.contiguous() for name, tensor in left.items()}, f"{folder}/{rank}.safetensors")
-    dist.destroy_process_group()
+    dist.barrier()  # nobody leaves while the other still talks to it
+    os._exit(0)  # all is written, and torch's own threads now and then abort an interpreter that takes itself down
 
 
 def run_two(folder: Path) -> list[dict[str, torch.Tensor]]:

@@ -339,7 +339,7 @@ def test_two_processes_catch_who_learns_alone(tmp_path):
     for name in names[:-1]:
         with pytest.raises(Broken, match="of two steps' way"):
             compared(found[name], learnt[name])
-    assert "largest difference" in compared(found["meanpool"], learnt["meanpool"])
+    assert "largest difference" in compared(found["meanpool"], learnt["meanpool"])[0]
 
 
 def test_what_a_process_raises_is_the_verdict(tmp_path):
@@ -395,3 +395,34 @@ def test_checking_leaves_the_random_state_alone():
     before = torch.random.get_rng_state()
     check("meanpool", laws=["the same twice"])
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+ON_PURPOSE = """
+class Broken(WTI):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(WTI.Config):
+        shifted: bool = False
+        def breaks(self):
+            return {"pairs are independent": "their code does"} if self.shifted else {}
+    def score(self, text, video):
+        scores = super().score(text, video)
+        return scores - scores.mean() if self.config.shifted else scores
+"""
+
+
+def test_a_law_broken_on_purpose_is_listed_with_its_reason(tmp_path):
+    _, verdict = check(write(tmp_path, ON_PURPOSE), dim=16, laws=["pairs are independent"])
+    assert verdict.kept
+    assert verdict.on_purpose == ("shifted=True: their code does",)
+
+
+@pytest.mark.parametrize(
+    ("was", "law", "says"),
+    [
+        ("scores - scores.mean()", "pairs are independent", "on purpose (their code does), but it keeps it"),
+        ("pairs are independent", BUILT, "shifted=True says it breaks 'scores'; the laws are padding changes nothing"),
+    ],
+)
+def test_who_claims_to_break_a_law_must_break_it(tmp_path, was, law, says):
+    file = write(tmp_path, ON_PURPOSE.replace(was, "scores"))
+    assert says in broken_laws(check(file, dim=16, laws=["pairs are independent"]))[law]
