@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rushes.cli import check, index, info, names, search
+from rushes.cli import check, data, index, info, metrics, names, search
 
 app = typer.Typer(
     name="rushes",
@@ -21,8 +21,10 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.command("metrics")(metrics.metrics)
 app.command("methods")(names.methods)
 app.command("models")(names.models)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
