@@ -58,8 +58,8 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def words(self, texts: Sequence[str]) -> Words:
-        """The backbone's features of texts."""
-        return self.backbone.words(self.backbone.tokenize(texts).to(self.device))
+        """The backbone's features of texts, and which words are content words where the method asks for it."""
+        return self.backbone.read(texts, self.method.tagger)
 
     @torch.inference_mode()
     def frames(self, pixels: UInt8[Tensor, "frame 3 height width"]) -> Float[Tensor, "frame dim"]:

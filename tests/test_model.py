@@ -59,6 +59,27 @@ def test_half_the_size_is_three_digits(model, tmp_path):
         torch.testing.assert_close(loaded, weight, rtol=1e-3, atol=1e-4)
 
 
+class Attentive(MeanPool):
+    tagger = "closed-class"
+
+
+def test_a_method_that_asks_for_content_words_gets_them(model):
+    assert model.words(TEXTS).content is None
+    asking = Model(model.backbone, Attentive(model.backbone.dim))
+    words = asking.words(TEXTS)
+    told = [
+        [text[start:end] for (start, end), content in zip(row, flagged, strict=True) if content]
+        for text, row, flagged in zip(
+            TEXTS, model.backbone.tokenize(TEXTS).offsets.tolist(), words.content.tolist(), strict=True
+        )
+    ]
+    assert told == [["dog", "catches", "frisbee"], ["snow"]]
+    assert torch.equal(words.vectors, model.words(TEXTS).vectors)
+    asking.method.tagger = "oracle"
+    with pytest.raises(LookupError, match="no tagger 'oracle'; there are closed-class, spacy"):
+        asking.words(TEXTS)
+
+
 def test_a_strangers_method_comes_back_by_its_path(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from rushes.methods.meanpool import MeanPool\n\nclass Mine(MeanPool):\n    pass\n")

@@ -4,38 +4,53 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from rushes.tagging import content_words
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextBatch:
-    """Token ids as the backbone's own text tower wants them, with mask (True = real)."""
+    """Token ids as the backbone's own text tower wants them, with mask (True = real).
+
+    offsets  start and end of the characters of the text, as it was given, that each token was made of: no blank at
+             either end, and (0, 0) for marks of start and end, padding, and tokens of blanks alone. Pieces of one
+             character share its span. None if the tokenizer cannot tell.
+    """
 
     ids: Int[Tensor, "text word"]
     mask: Bool[Tensor, "text word"]
+    offsets: Int[Tensor, "text word 2"] | None = None
 
     def to(self, device: torch.device | str) -> TextBatch:
-        return TextBatch(self.ids.to(device), self.mask.to(device))
+        offsets = None if self.offsets is None else self.offsets.to(device)
+        return TextBatch(self.ids.to(device), self.mask.to(device), offsets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Words:
-    """A backbone's view of texts: one feature a word token, one of the sentence; none of them normalised."""
+    """A backbone's view of texts: one feature a word token, one of the sentence; none of them normalised.
+
+    content  True: the token is a piece of a content word (rushes/tagging.py); False on marks and padding. None unless
+             the method asks for it by its `tagger`.
+    """
 
     vectors: Float[Tensor, "text word dim"]
     mask: Bool[Tensor, "text word"]
     sentence: Float[Tensor, "text dim"]
+    content: Bool[Tensor, "text word"] | None = None
 
     def __len__(self) -> int:
         return len(self.mask)
 
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> Words:
-        return Words(self.vectors[index], self.mask[index], self.sentence[index])
+        content = None if self.content is None else self.content[index]
+        return Words(self.vectors[index], self.mask[index], self.sentence[index], content)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +109,17 @@ class Backbone(nn.Module, ABC):
     def words(self, batch: TextBatch) -> Words:
         """Features of every word token and of the sentence. Padding changes nothing of the real ones."""
 
+    def read(self, texts: Sequence[str], tagger: str | None = None) -> Words:
+        """`words` of raw texts, on the backbone's own device; with `content` by that tagger if one is named."""
+        batch = self.tokenize(texts)
+        if tagger is not None and batch.offsets is None:
+            raise LookupError(
+                f"the tokenizer of this {type(self).__name__} does not tell which characters a token comes from, so "
+                "content words have no tokens; configure the method without textual attention, or take another backbone"
+            )
+        words = self.words(batch.to(next(self.parameters()).device))
+        return words if tagger is None else replace(words, content=flags(texts, batch, tagger).to(words.mask.device))
+
     @abstractmethod
     def frames(self, pixels: UInt8[Tensor, "frame 3 height width"]) -> Float[Tensor, "frame dim"]:
         """A feature a frame, from RGB pixels of any size: the backbone's own transform is part of it."""
@@ -102,6 +128,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def build(cls, config: dict[str, Any], folder: str | None) -> Backbone:
         """A backbone with the shape that `config` tells; `folder` holds what `assets` wrote. Weights come after."""
+
+    def text_blocks(self, layers: int) -> dict[str, Tensor] | None:
+        """The first blocks and the places of the text tower, named as in `layers.TemporalTransformer`; None if unlike."""
+        return None
 
     def assets(self, folder: str) -> None:
         """Write what is neither config nor weights (a tokenizer's files) into `folder`. The default writes nothing."""
@@ -121,3 +151,22 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     if empty:
         raise ValueError(f"{len(empty)} of {len(texts)} texts are empty (rows {empty[:5]}); remove them")
     return list(texts)
+
+
+def flags(texts: Sequence[str], batch: TextBatch, tagger: str) -> Bool[Tensor, "text word"]:
+    """Which tokens are pieces of content words: their characters overlap those of one. On the CPU.
+
+    >>> offsets = torch.tensor([[[0, 0], [0, 1], [2, 4], [4, 6], [0, 0]]])  # mark, a, po, ny, mark
+    >>> batch = TextBatch(torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 5, dtype=torch.bool), offsets)
+    >>> flags(["a pony"], batch, "closed-class").tolist()
+    [[False, False, True, True, False]]
+    """
+    if batch.offsets is None:
+        raise LookupError("the tokens have no offsets; a tokenizer that tells them is needed")
+    before = torch.zeros(len(texts), 1 + max(map(len, texts)), dtype=torch.long)  # content letters before each letter
+    for row, text in enumerate(texts):
+        for start, end in content_words(text, tagger):
+            before[row, start + 1 : end + 1] = 1
+    starts, ends = batch.offsets.cpu().unbind(dim=-1)
+    before = before.cumsum(dim=1)
+    return before.gather(1, ends) > before.gather(1, starts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -163,18 +163,24 @@ class Clip(Backbone):
 
     def tokenize(self, texts: Sequence[str]) -> TextBatch:
         texts = checked_texts(texts)
-        if self.family != "clip":  # SigLIP 2 was trained on lower case, which some of its tokenizers leave to the user
-            texts = [text.lower() for text in texts]
+        # SigLIP 2 was trained on lower case, which some of its tokenizers leave to the user
+        read = texts if self.family == "clip" else [text.lower() for text in texts]
+        tells = bool(self.tokenizer.is_fast)  # one in Python forgets which characters a piece came from
         encoded = self.tokenizer(
-            texts,
+            read,
             padding=True,
             truncation=True,
             max_length=self.max_words,
             padding_side="right",
             return_attention_mask=True,
+            return_offsets_mapping=tells,
             return_tensors="pt",
         )
-        return TextBatch(encoded["input_ids"], encoded["attention_mask"].bool())
+        ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
+        if not tells:
+            return TextBatch(ids, mask)
+        rows = zip(texts, read, encoded["offset_mapping"], strict=True)
+        return TextBatch(ids, mask, torch.stack([_offsets(*row) for row in rows]))
 
     def words(self, batch: TextBatch) -> Words:
         counts = batch.mask.sum(dim=1, keepdim=True)
@@ -297,6 +303,22 @@ def _plain(config: PretrainedConfig) -> dict[str, Any]:
     for part in (values, values["text_config"], values["vision_config"]):
         part.pop("_name_or_path", None)
     return values
+
+
+def _offsets(text: str, read: str, spans: Int[Tensor, "word 2"]) -> Int[Tensor, "word 2"]:
+    """Character spans of `read`, which is `text` or its lower case, as spans of `text`, with no blank at either end.
+
+    >>> _offsets("İ  Dog", "İ  Dog".lower(), torch.tensor([[0, 2], [2, 3], [3, 7], [0, 0]])).tolist()
+    [[0, 1], [0, 0], [3, 6], [0, 0]]
+    """
+    # some capitals are two characters in lower case
+    origin = [place for place, letter in enumerate(text) for _ in (letter if read is text else letter.lower())]
+    found = []
+    for start, end in spans.tolist():
+        inside = read[start:end]
+        start, end = start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip())
+        found.append((origin[start], origin[end - 1] + 1) if start < end else (0, 0))
+    return torch.tensor(found)
 
 
 def _load(name: str, what: str, load: Callable[[bool], Loaded]) -> Loaded:

@@ -86,10 +86,13 @@ class Small(Backbone):
 
     def tokenize(self, texts: Sequence[str]) -> TextBatch:
         """Lower-case word pieces between [CLS] and [SEP]; a text of more than `max_words` of them loses its end."""
-        rows = [torch.tensor(encoding.ids) for encoding in self.tokenizer.encode_batch(checked_texts(texts))]
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        counts = torch.tensor([len(row) for row in rows])
-        return TextBatch(ids, torch.arange(ids.shape[1]) < counts[:, None])
+        encoded = self.tokenizer.encode_batch(checked_texts(texts))
+        ids, offsets = (
+            nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+            for rows in ([text.ids for text in encoded], [text.offsets for text in encoded])
+        )
+        counts = torch.tensor([len(text.ids) for text in encoded])
+        return TextBatch(ids, torch.arange(ids.shape[1]) < counts[:, None], offsets)
 
     def words(self, batch: TextBatch) -> Words:
         return self.words_of(self.text(batch.ids, batch.mask), batch.mask)

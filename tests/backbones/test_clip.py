@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import rushes
-from rushes.backbones.base import TextBatch
+from rushes.backbones.base import TextBatch, flags
 from rushes.backbones.clip import Clip, Transform, patch_grid, resized, resized_anywhere, transformed
 from rushes.methods.wti import WTI
 from rushes.model import Model
-from tests.tiny import FAMILIES, save_checkpoint
+from tests.tiny import FAMILIES, WORDS, save_checkpoint
 
 TEXTS = ["A dog catches the red frisbee.", "cat", "naïve ☃ snow, on 2 beaches! " * 3, "man's ball"]
 
@@ -143,6 +143,90 @@ def test_long_texts_are_cut_but_keep_their_end_mark(folder, clip):
 
 def test_capitals_do_not_matter(clip):
     assert torch.equal(clip.tokenize(["A Dog"]).ids, clip.tokenize(["a dog"]).ids)
+
+
+# accents composed and not, letters of two characters in lower case, of several bytes, blanks of all kinds, the cut
+RAW = [
+    "A Dog  catches\tthe RED frisbee.",
+    "  café naïve cafe\u0301 ",
+    "man's ball-game, don't!",
+    "İ İİ dog ǅ ß ŉ cat",
+    "👩‍🚀 dog ☃",
+    "犬 dog\u3000cat",
+    "THE\n" + "dog ball " * 30,
+]
+
+
+@pytest.mark.parametrize("text", RAW)
+def test_offsets_are_places_in_the_text_as_it_was_given(clip, text):
+    batch = clip.tokenize(["a cat", text])
+    assert batch.offsets.shape == (*batch.mask.shape, 2)
+    spans = [tuple(span) for span in batch.offsets[1].tolist()]
+    assert all(0 <= start <= end <= len(text) for start, end in spans)
+    assert all(text[start:end] == text[start:end].strip() for start, end in spans)
+    marks = {clip.tokenizer.bos_token_id, clip.tokenizer.eos_token_id}
+    assert all(
+        span == (0, 0)
+        for span, id, real in zip(spans, batch.ids[1].tolist(), batch.mask[1].tolist(), strict=True)
+        if not real or id in marks
+    )
+    full = [span for span in spans if span != (0, 0)]
+    assert full == sorted(full)
+    seen = {place for start, end in full for place in range(start, end)}
+    missed = "".join(letter for place, letter in enumerate(text[: full[-1][1]]) if place not in seen)
+    assert missed.replace("\u0301", "").strip() == ""  # CLIP's accents melt into the letter before them
+    for token, (start, end) in zip(clip.tokenizer.convert_ids_to_tokens(batch.ids[1]), spans, strict=True):
+        if (word := token.removesuffix("</w>")) in WORDS:  # a token that says what it is
+            assert text[start:end].lower() == word
+
+
+def test_offsets_know_where_lower_case_is_longer(clip):
+    spans = clip.tokenize(["İİ dog"]).offsets[0].tolist()
+    assert {place for start, end in spans for place in range(start, end)} == {0, 1, 3, 4, 5}
+
+
+def test_every_piece_of_a_content_word_is_flagged(clip):
+    texts = ["A Dog  zigzags to the café", "over it"]
+    batch = clip.tokenize(texts)
+    flagged = flags(texts, batch, "closed-class")
+    assert flagged.shape == batch.mask.shape
+    assert not flagged[1].any()
+    for (start, end), flag in zip(batch.offsets[0].tolist(), flagged[0].tolist(), strict=True):
+        assert flag == (start < end and (2 <= start < 5 or 7 <= start < 14 or start >= 22))
+    assert int(flagged[0].sum()) >= (3 if clip.family == "siglip" else 8)  # one tokenizer has whole words only
+
+
+def test_words_know_their_content_only_where_it_is_asked_for(clip):
+    texts = ["A Dog catches", "the cat"]
+    words = clip.read(texts, "closed-class")
+    assert words.content.shape == words.mask.shape
+    assert not (words.content & ~words.mask).any()
+    assert torch.equal(words[1:].content, words.content[1:])
+    assert torch.equal(words[[1]].vectors, clip.words(clip.tokenize(texts))[[1]].vectors)
+    plain = clip.read(texts)
+    assert plain.content is None
+    assert plain[[0]].content is None
+
+
+def test_offsets_move_with_their_batch(clip):
+    batch = clip.tokenize(["a dog"])
+    moved = batch.to("meta")
+    assert moved.offsets.device == moved.ids.device == torch.device("meta")
+    assert TextBatch(batch.ids, batch.mask).to("meta").offsets is None
+
+
+def test_a_tokenizer_without_offsets_serves_all_but_content_words(tmp_path):
+    from transformers import ByT5Tokenizer
+
+    save_checkpoint(tmp_path, "siglip")
+    clip = Clip.pretrained(str(tmp_path))
+    slow = Clip(clip.config, clip.towers, ByT5Tokenizer())  # one of those in Python, as the first SigLIP's is
+    assert slow.tokenize(["a dog"]).offsets is None
+    assert slow.tokenize(["a dog"]).mask.all()
+    with pytest.raises(LookupError, match=r"of this Clip does not tell .* without textual attention"):
+        slow.read(["a dog"], "closed-class")
+    with pytest.raises(LookupError, match="have no offsets"):
+        flags(["a dog"], slow.tokenize(["a dog"]), "closed-class")
 
 
 def test_empty_texts_are_named(clip):

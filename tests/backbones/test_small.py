@@ -103,6 +103,33 @@ def test_long_texts_lose_their_end_and_empty_ones_are_named(model: Model) -> Non
         backbone.tokenize(["a cat", "  "])
 
 
+def test_offsets_are_places_in_the_text_as_it_was_given(model: Model) -> None:
+    texts = ["A  Skateboarder's café-bar, cafe\u0301 ☃ 👩‍🚀", "İstanbul 犬 dog\t\u0007 X", "dog " * 300]
+    batch = model.backbone.tokenize(texts)
+    assert batch.offsets is not None
+    assert batch.offsets.shape == (*batch.mask.shape, 2)
+    pieces = [
+        [text[start:end] for start, end in row if start < end]
+        for text, row in zip(texts, batch.offsets.tolist(), strict=True)
+    ]
+    assert pieces[0] == ["A", "Skate", "board", "er", "'", "s", "café", "-", "bar", ",", "cafe", "☃", "👩‍🚀"]
+    assert pieces[1] == ["İstanbul", "犬", "dog", "X"]
+    assert pieces[2] == ["dog"] * (model.backbone.max_words - 2)
+    assert batch.offsets[2, -2].tolist() == [4 * (model.backbone.max_words - 3), 4 * (model.backbone.max_words - 3) + 3]
+    assert not batch.offsets[~batch.mask].any()
+    assert not batch.offsets[:, 0].any()
+
+
+def test_every_piece_of_a_content_word_is_flagged(model: Model) -> None:
+    texts = ["A Skateboarder's café is near", "up"]
+    words = model.backbone.read(texts, "closed-class")
+    assert words.content is not None
+    assert words.content.tolist() == [
+        [False, False, True, True, True, False, False, True, False, False, False],
+        [False] * 11,
+    ]
+
+
 def test_save_and_load_is_exact(model: Model, pixels: Tensor, tmp_path: Path) -> None:
     model.save(tmp_path)
     again = load(tmp_path)
