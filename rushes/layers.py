@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import scaled_dot_product_attention
 
-from rushes.similarity import fp32
+from rushes.similarity import INFINITY, fp32, unit
+
+
+def heads_of(dim: int, width: int = 64) -> int:
+    """As many attention heads as divide `dim` into at least `width` numbers each, one at least.
+
+    >>> heads_of(512), heads_of(256), heads_of(24), heads_of(200)
+    (8, 4, 1, 2)
+    """
+    return max(heads for heads in range(1, max(1, dim // width) + 1) if dim % heads == 0)
 
 
 class TokenWeights(nn.Module):
-    """How much each token matters: softmax over the real tokens of a small head on un-normalised features.
+    """How much each token matters: softmax over the real tokens of a small head on the features it is given.
 
         w_i = exp h(x_i) / sum_{j real} exp h(x_j)          Wang et al. 2022 (arXiv 2203.07111)
 
@@ -32,5 +44,292 @@ class TokenWeights(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
     ) -> Float[Tensor, "batch token"]:
-        logits = fp32(self.head(features)[..., 0]).masked_fill(~mask, -float("inf"))
+        logits = fp32(self.head(features)[..., 0]).masked_fill(~mask, -INFINITY)
         return logits.softmax(dim=1).masked_fill(~mask, 0)
+
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return x * (1.702 * x).sigmoid()
+
+
+class AttentionBlock(nn.Module):
+    """One pre-norm residual block: tokens attend to real tokens of their row, then pass a feed-forward layer.
+
+    The last layer of either half starts at zero, so that a new block changes nothing until it has learnt something.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-12, expansion: int = 4):
+        super().__init__()
+        self.heads = heads_of(dim)
+        self.norm_attention = nn.LayerNorm(dim, eps=eps)
+        self.inputs = nn.Linear(dim, 3 * dim)  # queries, keys, values
+        self.attended = nn.Linear(dim, dim)
+        self.norm_forward = nn.LayerNorm(dim, eps=eps)
+        self.wide = nn.Linear(dim, expansion * dim)
+        self.activation = QuickGELU()
+        self.narrow = nn.Linear(expansion * dim, dim)
+        nn.init.normal_(self.inputs.weight, std=dim**-0.5)
+        nn.init.normal_(self.wide.weight, std=(2 * dim) ** -0.5)
+        for last in (self.attended, self.narrow):
+            nn.init.zeros_(last.weight)
+        for layer in (self.inputs, self.attended, self.wide, self.narrow):
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token dim"]:
+        batch, token, dim = tokens.shape
+        parts = self.inputs(self.norm_attention(tokens)).reshape(batch, token, 3, self.heads, dim // self.heads)
+        queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+        found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
+        tokens = tokens + self.attended(found.transpose(1, 2).reshape(batch, token, dim))
+        return tokens + self.narrow(self.activation(self.wide(self.norm_forward(tokens))))
+
+
+class TemporalTransformer(nn.Module):
+    """Frames that have seen each other and know their place.
+
+        Z = X + p,    Z <- block(Z), `layers` times,    out = X + Z
+
+    p: a learnt vector for each place, of which there are `positions`. Luo et al. 2021 (arXiv 2104.08860), seqTransf, in
+    which blocks and places start as those of CLIP's text tower (`Backbone.text_blocks`); without them the blocks start
+    as the identity. Padding is attended by nobody and comes out as zeros.
+
+    >>> import torch
+    >>> new = TemporalTransformer(8, layers=2)
+    >>> _ = nn.init.zeros_(new.positions)
+    >>> new(torch.ones(1, 2, 8), torch.tensor([[True, False]]))[0, :, 0].tolist()  # x + x, and padding
+    [2.0, 0.0]
+    """
+
+    def __init__(self, dim: int, layers: int = 4, positions: int = 77):
+        super().__init__()
+        self.positions = nn.Parameter(0.01 * torch.randn(positions, dim))
+        self.blocks = nn.ModuleList(AttentionBlock(dim) for _ in range(layers))
+
+    def take(self, weights: dict[str, Tensor] | None) -> None:
+        """Start from these weights, of blocks and places; longer tables of places are cut. None changes nothing."""
+        if weights is None:
+            return
+        weights = weights | {"positions": weights["positions"][: len(self.positions)]}
+        if len(weights["positions"]) < len(self.positions):
+            raise ValueError(
+                f"{len(self.positions)} places wanted, the backbone has {len(weights['positions'])}: "
+                "configure the method with no more positions"
+            )
+        self.load_state_dict(weights)
+
+    def forward(
+        self, frames: Float[Tensor, "video frame dim"], mask: Bool[Tensor, "video frame"]
+    ) -> Float[Tensor, "video frame dim"]:
+        count = frames.shape[1]
+        if count > len(self.positions):
+            raise ValueError(f"{count} frames, but there are {len(self.positions)} places: sample fewer frames")
+        frames = frames.masked_fill(~mask[..., None], 0)  # padding may hold anything, also what is no number
+        seen = frames + self.positions[:count]
+        for block in self.blocks:
+            seen = block(seen, mask)
+        return (frames + seen).masked_fill(~mask[..., None], 0)
+
+
+class SlotAggregation(nn.Module):
+    """Tokens become `slots` fewer ones: each token chooses its slot softly, each slot is a mean of what chose it.
+
+        Z = block(X)      U_nm = softmax over slots m of (LN(Z) W)_nm      A_nm = U_nm / sum_n' U_n'm      Y = A^T Z
+
+    With one slot, which every token would choose wholly, attention chooses: A_n = softmax over n of <w, LN(Z_n)>.
+    HCMI (Jiang et al. 2022, arXiv 2204.03382) says that self-attention merges tokens of close meaning and that a
+    feed-forward layer follows; this operator is our reading, no public text states theirs. W starts small and w at
+    zero: new slots are nearly, or exactly, the mean of their tokens.
+
+    >>> import torch
+    >>> mean = SlotAggregation(8, slots=1)
+    >>> found, shares = mean(torch.tensor([[[1.0] * 8, [3.0] * 8, [9.0] * 8]]), torch.tensor([[True, True, False]]))
+    >>> found[0, 0, 0].item(), shares[0, :, 0].tolist()
+    (2.0, [0.5, 0.5, 0.0])
+    """
+
+    def __init__(self, dim: int, slots: int, expansion: int = 4):
+        super().__init__()
+        self.block = AttentionBlock(dim, eps=1e-5, expansion=expansion)
+        self.norm = nn.LayerNorm(dim)
+        self.choice = nn.Linear(dim, slots, bias=False)
+        if slots > 1:
+            nn.init.normal_(self.choice.weight, std=0.02)
+        else:
+            nn.init.zeros_(self.choice.weight)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
+    ) -> tuple[Float[Tensor, "batch slot dim"], Float[Tensor, "batch token slot"]]:
+        """The slots' vectors, and the share that each token has in each: columns sum to one, padding has none."""
+        seen = self.block(tokens.masked_fill(~mask[..., None], 0), mask)
+        logits = self.choice(self.norm(seen))
+        if logits.shape[2] == 1:
+            shares = logits.masked_fill(~mask[..., None], -INFINITY).softmax(dim=1)
+        else:
+            chosen = logits.softmax(dim=2).masked_fill(~mask[..., None], 0)
+            shares = chosen / chosen.sum(dim=1, keepdim=True)  # never zero: a softmax of bounded logits
+        return torch.einsum("bts,btd->bsd", shares, seen), shares
+
+
+class CrossAttentionPool(nn.Module):
+    """Every query pools every set of tokens; a score is the cosine of what it pooled with a target.
+
+        q = LN1(Q)   x = LN1(X)   a_l = softmax over l of <K x_l, q'> / sqrt(d), a head each, q' = W_q q
+        o = W_o concat_h( sum_l a_l (W_v x_l) )      r = LN2(o)      O = LN3( r + Dropout(W_l r) )
+
+    Gorti et al. 2022 (arXiv 2203.15086), X-Pool, section 3; one head there, dim / 64 in X-MLNet's code. All linear maps
+    have biases and start as the identity. There is no residual from Q.
+
+    `forward` computes O of each pair, dim x dim maps included. `cosines` needs no such map: until LN3's end O is linear
+    in the attention weights, except for the layer norms' deviations, which are quadratic forms in them. So a set of
+    tokens is put through the maps once, and a pair costs its attention, one dot product a token, and quadratic forms
+    in the Gram matrices of the set. With one head and 12 tokens that is 40 times less than mapping every pair.
+
+    >>> import torch
+    >>> pool = CrossAttentionPool(4).eval()
+    >>> queries, sets, mask = torch.randn(3, 4), torch.randn(2, 5, 4), torch.ones(2, 5).bool()
+    >>> direct = torch.einsum("qd,sqd->qs", unit(queries), unit(pool(queries, sets, mask)))
+    >>> torch.allclose(pool.cosines(queries, sets, mask), direct, atol=1e-5)
+    True
+    """
+
+    def __init__(self, dim: int, heads: int = 1, dropout: float = 0.3):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide {dim} numbers")
+        self.heads, self.dropout = heads, dropout
+        self.norm_input, self.norm_pooled, self.norm_output = (nn.LayerNorm(dim) for _ in range(3))
+        self.query, self.key, self.value, self.pooled, self.forth = (nn.Linear(dim, dim) for _ in range(5))
+        for layer in (self.query, self.key, self.value, self.pooled, self.forth):
+            nn.init.eye_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "query dim"],
+        sets: Float[Tensor, "set token dim"],
+        mask: Bool[Tensor, "set token"],
+    ) -> Float[Tensor, "set query dim"]:
+        tokens = self.norm_input(sets.masked_fill(~mask[..., None], 0))
+        shares = self._shares(queries, self.key(tokens), mask)
+        return self._mapped(shares, self.value(tokens))
+
+    def cosines(
+        self,
+        queries: Float[Tensor, "query dim"],
+        sets: Float[Tensor, "set token dim"],
+        mask: Bool[Tensor, "set token"],
+        targets: Float[Tensor, "query dim"] | None = None,
+        budget_bytes: int = 32 << 20,
+    ) -> Float[Tensor, "query set"]:
+        """cos(target_q, O_qs) of every query with every set, in fp32; a query is its own target unless one is given.
+
+        Sets are prepared once each, as many at a time as with their pairs hold some `budget_bytes`.
+        """
+        queries, targets = fp32(queries), unit(fp32(queries if targets is None else targets))
+        token, dim = sets.shape[1:]
+        terms = token * self.heads + 3
+        # dropout draws anew for each pair; and with very many tokens quadratic forms cost more than maps
+        mapped = (self.training and self.dropout > 0) or 3 * terms**2 + terms * dim > 2 * dim**2
+        item = queries.element_size()
+        of_set = item * (4 * token * dim if mapped else 2 * token * dim + 4 * terms * dim + 4 * terms**2)
+        of_pair = item * 6 * (dim if mapped else terms)
+        block = max(1, min(len(queries), budget_bytes // 2 // of_pair))
+        some = max(1, budget_bytes // (of_set + block * of_pair))
+        columns = []
+        for part, real in zip(sets.split(some), mask.split(some), strict=True):
+            tokens = self.norm_input(fp32(part).masked_fill(~real[..., None], 0))
+            keys = self.key(tokens)
+            prepared = self.value(tokens) if mapped else self._forms(tokens)
+            rows = []
+            for asking, aim in zip(queries.split(block), targets.split(block), strict=True):
+                shares = self._shares(asking, keys, real)
+                if isinstance(prepared, Tensor):
+                    rows.append(torch.einsum("qd,sqd->qs", aim, unit(self._mapped(shares, prepared))))
+                else:
+                    rows.append(self._by_forms(shares, aim, *prepared))
+            columns.append(torch.cat(rows))
+        return torch.cat(columns, dim=1)
+
+    def _shares(
+        self, queries: Float[Tensor, "query dim"], keys: Float[Tensor, "set token dim"], mask: Bool[Tensor, "set token"]
+    ) -> Float[Tensor, "set head token query"]:
+        asked = self.query(self.norm_input(queries)).unflatten(1, (self.heads, -1)).permute(1, 2, 0)
+        logits = keys.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).flatten(1, 2) @ asked / asked.shape[1] ** 0.5
+        logits = logits.unflatten(1, mask.shape).transpose(0, 1)
+        return logits.masked_fill(~mask[:, None, :, None], -INFINITY).softmax(dim=2)
+
+    def _mapped(
+        self, shares: Float[Tensor, "set head token query"], values: Float[Tensor, "set token dim"]
+    ) -> Float[Tensor, "set query dim"]:
+        """O of each pair, as the formula says it."""
+        found = torch.einsum("shlq,slhe->sqhe", shares, values.unflatten(2, (self.heads, -1))).flatten(2)
+        pooled = self.norm_pooled(self.pooled(found))
+        return self.norm_output(pooled + drop(self.forth(pooled), self.dropout, self.training))
+
+    def _forms(self, tokens: Float[Tensor, "set token dim"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a set gives to all its pairs: vectors of which O is a weighted sum up to its length, and Gram matrices.
+
+        With C the removal of the mean, g and b a norm's weight and bias, s2 and s3 the deviations in LN2 and LN3:
+
+            C o      = sum_i a_i p_i                  p_hl = C W_o,h u_l,h    and once  C b_o        s2^2 = |C o|^2 / D
+            s2 C y   = sum_i a_i m_i + s2 c           m_i = C (1 + W_l) g2 p_i,  c = C ((1 + W_l) b2 + b_l)
+            s2 s3 O  = sum_i a_i g3 m_i + s2 g3 c + s2 s3 b3                                s3^2 = |C y|^2 / D
+
+        Returns the vectors g3 m, g3 c and b3, and the Gram matrices of p (over D), of m and c (over D), and of these.
+        """
+        values = self.value(tokens).unflatten(2, (self.heads, -1))
+        first, last = self.norm_pooled, self.norm_output
+        outward = _centred(self.pooled.weight, dim=0)  # of C o, of the attended values
+        onward = first.weight[:, None] * outward
+        onward = _centred(onward + self.forth.weight @ onward, dim=0)  # of s2 C y, of the attended values
+        start = _centred(self.pooled.bias, dim=0)
+        further = first.weight * start
+        further = _centred(further + self.forth.weight @ further, dim=0)
+        constant = _centred(first.bias + self.forth.weight @ first.bias + self.forth.bias, dim=0)
+
+        def through(weights: Tensor, *constants: Tensor) -> Tensor:
+            each = torch.einsum("slhe,dhe->shld", values, weights.unflatten(1, (self.heads, -1))).flatten(1, 2)
+            return torch.cat([each, torch.stack(constants).expand(len(each), -1, -1)], dim=1)
+
+        p = through(outward, start)
+        m = through(onward, further, constant)
+        n = torch.cat([m * last.weight, last.bias.expand(len(m), 1, -1)], dim=1)
+        dim = tokens.shape[2]
+        return n, p @ p.mT / dim, m @ m.mT / dim, n @ n.mT
+
+    def _by_forms(
+        self,
+        shares: Float[Tensor, "set head token query"],
+        targets: Float[Tensor, "query dim"],
+        vectors: Float[Tensor, "set term dim"],
+        pooled: Float[Tensor, "set p p"],
+        mapped: Float[Tensor, "set m m"],
+        lengths: Float[Tensor, "set term term"],
+    ) -> Float[Tensor, "query set"]:
+        """The cosine from `_forms`: weights a, 1, s2, s2 s3 on its vectors."""
+        weights = shares.flatten(1, 2)
+        weights = torch.cat([weights, torch.ones_like(weights[:, :1])], dim=1)
+        deviation = (_quadratic(pooled, weights) + self.norm_pooled.eps).sqrt()
+        weights = torch.cat([weights, deviation], dim=1)
+        deviation = deviation * (_quadratic(mapped, weights) / deviation**2 + self.norm_output.eps).sqrt()
+        weights = torch.cat([weights, deviation], dim=1)
+        toward = ((vectors @ targets.T) * weights).sum(dim=1)
+        length = _quadratic(lengths, weights)[:, 0].clamp_min(1e-24).sqrt()
+        return (toward / length).T
+
+
+def _centred(tensor: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
+    return tensor - tensor.mean(dim=dim, keepdim=True)
+
+
+def _quadratic(
+    form: Float[Tensor, "set term term"], weights: Float[Tensor, "set term query"]
+) -> Float[Tensor, "set 1 query"]:
+    """w^T F w for each query; a Gram matrix's is never negative, but for rounding."""
+    return ((form @ weights) * weights).sum(dim=1, keepdim=True).clamp_min(0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Literal
+
 import torch
 from einops import einsum
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -61,42 +65,295 @@ def weighted_token_interaction(
     frame_mask: Bool[Tensor, "video frame"],
     word_weights: Float[Tensor, "text word"],
     frame_weights: Float[Tensor, "video frame"],
-    block_bytes: int = 32 << 20,
+    block_bytes: int | None = None,
 ) -> Float[Tensor, "text video"]:
     """Each word takes its best frame and each frame its best word; both sides are weighed and averaged.
 
         s(t, v) = 1/2 [ sum_i a_i max_j <t_i, v_j>  +  sum_j b_j max_i <t_i, v_j> ]
 
-    Wang et al. 2022 (arXiv 2203.07111), weighted token-wise interaction; with equal weights it is their TI. Weights sum
-    to one over real tokens and are 0 on padding. Padding is -inf before each max:
-    multiplying by zero instead, as public code does, lets padding win whenever the best real similarity is negative.
+    Wang et al. 2022 (arXiv 2203.07111), weighted token-wise interaction. Weights are 0 on padding. Padding wins no
+    maximum: multiplying by zero instead, as public code does, lets it win where the best real similarity is negative.
 
-    Texts are taken in blocks so that the word-by-frame products held at once stay under `block_bytes` (at least one
-    text at a time); the result does not depend on it.
+    Pairs are taken in blocks of some `block_bytes` of products (by default what a processor's cache holds); the result
+    does not depend on it.
 
     >>> t, v = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0], [0.6, 0.8]]])
     >>> real, half = torch.ones(1, 2, dtype=torch.bool), torch.full((1, 2), 0.5)
     >>> weighted_token_interaction(t, v, real, real, half, half)  # words: 1, 0.8; frames: 1, 0.8
     tensor([[0.9000]])
     """
-    text, video = fp32(text), fp32(video)
-    products_a_text = max(1, text.shape[1] * video.shape[0] * video.shape[1] * text.element_size())
-    rows = max(1, block_bytes // products_a_text)
-    blocks = []
-    for start in range(0, len(text), rows):
-        part = slice(start, start + rows)
-        products = einsum(text[part], video, "text word dim, video frame dim -> text video word frame")
-        for_words = products.masked_fill(~frame_mask[None, :, None, :], -INFINITY).amax(dim=3)
-        for_frames = products.masked_fill(~word_mask[part, None, :, None], -INFINITY).amax(dim=2)
-        by_words = einsum(
-            for_words.masked_fill(~word_mask[part, None, :], 0),
-            fp32(word_weights[part]),
-            "text video word, text word -> text video",
+    scores = _Scores(text, video)
+    for rows, columns in _blocks(text, video, block_bytes):
+        products = _products(
+            without_padding(fp32(text[rows]), word_mask[rows]),
+            without_padding(fp32(video[columns]), frame_mask[columns]),
         )
+        by_words = einsum(products.amax(dim=2), fp32(word_weights[rows]), "text word video, text word -> text video")
         by_frames = einsum(
-            for_frames.masked_fill(~frame_mask[None], 0),
-            fp32(frame_weights),
-            "text video frame, video frame -> text video",
+            products.amax(dim=1), fp32(frame_weights[columns]), "text frame video, video frame -> text video"
         )
-        blocks.append((by_words + by_frames) / 2)
-    return torch.cat(blocks) if blocks else text.new_zeros(0, len(video))
+        scores.add(rows, columns, (by_words + by_frames) / 2)
+    return scores.whole()
+
+
+def token_interaction(
+    text: Float[Tensor, "text word dim"],
+    video: Float[Tensor, "video frame dim"],
+    word_mask: Bool[Tensor, "text word"],
+    frame_mask: Bool[Tensor, "video frame"],
+    block_bytes: int | None = None,
+) -> Float[Tensor, "text video"]:
+    """Max-mean: each word takes its best frame, each frame its best word, all real tokens counting alike.
+
+        s(t, v) = 1/2 [ mean_i max_j <t_i, v_j>  +  mean_j max_i <t_i, v_j> ]      Wang et al. 2022, their TI
+
+    >>> t, v = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
+    >>> token_interaction(t, v, torch.tensor([[True, True]]), torch.tensor([[True]]))  # words: 1, 0; frame: 1
+    tensor([[0.7500]])
+    """
+    a, b = equal_weights(word_mask, text), equal_weights(frame_mask, video)
+    return weighted_token_interaction(text, video, word_mask, frame_mask, a, b, block_bytes)
+
+
+def neighbour_interaction(
+    text: Float[Tensor, "text word dim"],
+    video: Float[Tensor, "video frame dim"],
+    word_mask: Bool[Tensor, "text word"],
+    frame_mask: Bool[Tensor, "video frame"],
+    word_weights: Float[Tensor, "text word"],
+    frame_weights: Float[Tensor, "video frame"],
+    factor: float = 0.5,
+    block_bytes: int | None = None,
+) -> Float[Tensor, "text video"]:
+    """Token interaction in which a word's best frame brings the evidence of the frame most like it.
+
+        k(i) = argmax_j <t_i, v_j>         n(j), g(j) = argmax and max over j' != j of <v_j, v_j'>, not below 0
+        p_i  = <t_i, v_k(i)>  +  factor * g(k(i)) * <t_i, v_n(k(i))>
+        s    = 1/2 [ sum_i a_i p_i  +  sum_j b_j max_i <t_i, v_j> ]
+
+    DMAE (Jiang et al. 2023, arXiv 2309.11082), visual attention as the authors' code has it; factor 0 gives weighted
+    token interaction. Where no other frame is similar (all cosines negative) nothing is added: g is 0 then, its frame
+    the frame itself. A single frame has no neighbour.
+
+    >>> t, v = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [0.6, 0.8]]])
+    >>> one, two = torch.ones(1, 1), torch.full((1, 2), 0.5)
+    >>> neighbour_interaction(t, v, one.bool(), two.bool(), one, two)  # 1/2 [1 + 0.5 * 0.6 * 0.6 + 0.8]
+    tensor([[0.9900]])
+    """
+    if factor == 0:
+        return weighted_token_interaction(text, video, word_mask, frame_mask, word_weights, frame_weights, block_bytes)
+    parts = [_neighbours(part, real) for part, real in zip(video.split(256), frame_mask.split(256), strict=True)]
+    neighbour, likeness = (torch.cat(both) for both in zip(*parts, strict=True))  # of each video once
+    scores = _Scores(text, video)
+    for rows, columns in _blocks(text, video, block_bytes):
+        products = _products(
+            without_padding(fp32(text[rows]), word_mask[rows]),
+            without_padding(fp32(video[columns]), frame_mask[columns]),
+        )
+        best, place = products.max(dim=2, keepdim=True)  # text word 1 video
+        beside = place.shape[:2]
+        there = neighbour[columns].T.expand(*beside, -1, -1).gather(2, place)
+        trust = likeness[columns].T.expand(*beside, -1, -1).gather(2, place)
+        found = (best + factor * trust * products.gather(2, there))[:, :, 0]
+        by_words = einsum(found, fp32(word_weights[rows]), "text word video, text word -> text video")
+        by_frames = einsum(
+            products.amax(dim=1), fp32(frame_weights[columns]), "text frame video, video frame -> text video"
+        )
+        scores.add(rows, columns, (by_words + by_frames) / 2)
+    return scores.whole()
+
+
+def attention_over_similarity(
+    text: Float[Tensor, "text word dim"],
+    video: Float[Tensor, "video frame dim"],
+    word_mask: Bool[Tensor, "text word"],
+    frame_mask: Bool[Tensor, "video frame"],
+    *,
+    word_mixing: tuple[Float[Tensor, "words words"], Float[Tensor, "words words"]] | None = None,
+    frame_mixing: tuple[Float[Tensor, "frames frames"], Float[Tensor, "frames frames"]] | None = None,
+    pooled: Literal["attended", "max"] = "attended",
+    temperature: float = 0.01,
+    block_bytes: int | None = None,
+) -> Float[Tensor, "text video"]:
+    """The word-by-frame matrix pooled by attention over itself, along words then frames and the other way round.
+
+        M_ij = <t_i, v_j>        A_x(y) = softmax over x of y / temperature, as a row vector times the mixing matrix
+        f_j = sum_i A_i(M)_ij M_ij                   w_i = sum_j A_j(M)_ij M_ij
+        s   = 1/2 [ sum_j A_j(f)_j f_j  +  sum_i A_i(w)_i w_i ]
+
+    X-CLIP (Ma et al. 2022, arXiv 2207.07285), AOSM, as the authors' code has it. `pooled` "max" takes max_i M_ij and
+    max_j M_ij for the last factors f_j and w_i, as X-MLNet's code does (SUMA). The first matrix of each pair mixes M's
+    weights, the second those of f or w; no mixing is the identity. Padding has no weight, before and after mixing;
+    mixed weights need not sum to one anyway, so they are not normalised again.
+
+    >>> t, v = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0], [0.6, 0.8]]])
+    >>> real = torch.ones(1, 2, dtype=torch.bool)
+    >>> attention_over_similarity(t, v, real, real)  # so cold that softmax is max: f = w = (1, 0.8), of which the best
+    tensor([[1.]])
+    """
+    first_word, second_word = (
+        (None, None) if word_mixing is None else (_fitting(matrix, text.shape[1]) for matrix in word_mixing)
+    )
+    first_frame, second_frame = (
+        (None, None) if frame_mixing is None else (_fitting(matrix, video.shape[1]) for matrix in frame_mixing)
+    )
+    scores = _Scores(text, video)
+    for rows, columns in _blocks(text, video, block_bytes):
+        words, frames = word_mask[rows], frame_mask[columns].T  # frames: frame video, as products lie
+        products = _products(
+            without_padding(fp32(text[rows]), words), without_padding(fp32(video[columns]), frame_mask[columns])
+        )
+        of_frames = attend(products, products, words[:, :, None, None], first_word, temperature, dim=1)
+        of_words = attend(products, products, frames, first_frame, temperature, dim=2)
+        if pooled == "max":
+            best_of_frames, best_of_words = products.amax(dim=1), products.amax(dim=2)
+        else:
+            best_of_frames, best_of_words = of_frames, of_words
+        by_frames = attend(of_frames, best_of_frames, frames, second_frame, temperature, dim=1)
+        by_words = attend(of_words, best_of_words, words[:, :, None], second_word, temperature, dim=1)
+        scores.add(rows, columns, (by_frames + by_words) / 2)
+    return scores.whole()
+
+
+def attention_over_tokens(
+    one: Float[Tensor, "item dim"],
+    many: Float[Tensor, "set token dim"],
+    mask: Bool[Tensor, "set token"],
+    mixing: Float[Tensor, "tokens tokens"] | None = None,
+    temperature: float = 0.01,
+    block_bytes: int | None = None,
+) -> Float[Tensor, "item set"]:
+    """One vector a side against the other's tokens, pooled by attention over these very products.
+
+        s_l = <x, y_l>        s(x, Y) = sum_l A(s)_l s_l,   A = softmax of s / temperature, times the mixing matrix
+
+    X-CLIP (Ma et al. 2022), its video-word and sentence-frame terms. Padding has no weight.
+
+    >>> y = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> attention_over_tokens(torch.tensor([[1.0, 1.0]]), 0.5 * y, torch.tensor([[True, True]]))  # 1/2 [0.5 + 0.5]
+    tensor([[0.5000]])
+    """
+    mixing = None if mixing is None else _fitting(mixing, many.shape[1])
+    scores = _Scores(one, many)
+    for rows, columns in _blocks(one[:, None], many, block_bytes):
+        tokens = without_padding(fp32(many[columns]), mask[columns])
+        products = _products(tokens, fp32(one[rows])[:, None])[:, :, 0]  # set token item
+        scores.add(rows, columns, attend(products, products, mask[columns][:, :, None], mixing, temperature, dim=1).T)
+    return scores.whole()
+
+
+def attend(
+    logits: Float[Tensor, "*shape"],
+    values: Float[Tensor, "*shape"],
+    mask: Bool[Tensor, "*mask"],
+    mixing: Float[Tensor, "token token"] | None = None,
+    temperature: float = 1.0,
+    *,
+    dim: int,
+) -> Float[Tensor, "*rest"]:
+    """Values summed along `dim` (never the last) with the softmax of logits / temperature as weights.
+
+    `mixing` multiplies the weights, as row vectors, from the right. Padding, False in `mask` (which is broadcast), has
+    no weight, whatever its value.
+
+    >>> one = torch.tensor([[1.0], [3.0], [9.0]])
+    >>> attend(torch.zeros(3, 1), one, torch.tensor([[True], [True], [False]]), dim=0)
+    tensor([2.])
+    """
+    bias = torch.zeros(mask.shape, dtype=logits.dtype, device=logits.device).masked_fill_(~mask, -INFINITY)
+    weights = torch.add(bias, logits, alpha=1 / temperature).softmax(dim=dim)
+    if mixing is not None:
+        inner = weights.shape[dim + 1 :].numel()
+        flat = weights.reshape(*weights.shape[: dim + 1], inner)
+        weights = (mixing.T.to(weights) @ flat).reshape(weights.shape) * mask
+    return (weights * values).sum(dim=dim)
+
+
+def without_padding(
+    tokens: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
+) -> Float[Tensor, "batch token dim"]:
+    """Padding replaced by the row's first real token, so that it can win no maximum that this one does not.
+
+    Cheaper than -inf in every product, and as exact, gradients too: equal entries share the gradient of their maximum.
+
+    >>> without_padding(torch.tensor([[[1.0], [2.0], [99.0]]]), torch.tensor([[True, True, False]])).flatten()
+    tensor([1., 2., 1.])
+    """
+    first = mask.to(torch.uint8).argmax(dim=1)
+    rows = torch.arange(len(tokens), device=tokens.device)
+    return torch.where(mask[:, :, None], tokens, tokens[rows, first][:, None])
+
+
+def equal_weights(mask: Bool[Tensor, "batch token"], like: Tensor) -> Float[Tensor, "batch token"]:
+    """Weights of real tokens that are equal and sum to one, in the precision in which `like` is scored.
+
+    >>> equal_weights(torch.tensor([[True, True, False]]), torch.zeros(1))
+    tensor([[0.5000, 0.5000, 0.0000]])
+    """
+    return mask.to(fp32(like[:0]).dtype) / mask.sum(dim=1, keepdim=True)
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+class _Scores:
+    """Scores that are filled block by block; where gradients are wanted the blocks are joined instead of written."""
+
+    def __init__(self, text: Tensor, video: Tensor):
+        self.shape, self.like = (len(text), len(video)), fp32(text[:0])
+        self.rows: dict[int, list[Tensor]] = {}
+        self.written: Tensor | None = None
+
+    def add(self, rows: slice, columns: slice, block: Float[Tensor, "text video"]) -> None:
+        if block.requires_grad:
+            self.rows.setdefault(rows.start, []).append(block)
+            return
+        if self.written is None:
+            self.written = self.like.new_empty(self.shape)
+        self.written[rows, columns] = block
+
+    def whole(self) -> Float[Tensor, "text video"]:
+        if self.rows:
+            return torch.cat([torch.cat(blocks, dim=1) for blocks in self.rows.values()])
+        return self.like.new_zeros(self.shape) if self.written is None else self.written
+
+
+def _blocks(text: Tensor, video: Tensor, block_bytes: int | None) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of blocks, about square, whose products hold some `block_bytes`; at least one pair."""
+    if block_bytes is None:
+        block_bytes = 2 << 20 if text.device.type == "cpu" else 256 << 20
+    pairs = max(1, block_bytes // (text.shape[1] * video.shape[1] * fp32(text[:0]).element_size()))
+    height = max(1, min(len(text), math.isqrt(pairs)))
+    width = max(1, pairs // height)
+    for top in range(0, len(text), height):
+        for left in range(0, len(video), width):
+            yield slice(top, min(top + height, len(text))), slice(left, min(left + width, len(video)))
+
+
+def _products(
+    text: Float[Tensor, "text word dim"], video: Float[Tensor, "video frame dim"]
+) -> Float[Tensor, "text word frame video"]:
+    """All products of words and frames, videos last: sums and maxima over words or frames then run along memory."""
+    frames = video.transpose(0, 1).reshape(-1, video.shape[2])
+    products = text.reshape(-1, text.shape[2]) @ frames.T
+    return products.reshape(len(text), text.shape[1], video.shape[1], len(video))
+
+
+def _neighbours(
+    video: Float[Tensor, "video frame dim"], mask: Bool[Tensor, "video frame"]
+) -> tuple[Int[Tensor, "video frame"], Float[Tensor, "video frame"]]:
+    """Of each frame the other real one most like it, and how much; padding is the copy `without_padding` makes it."""
+    frames = without_padding(fp32(video), mask)
+    likeness = einsum(frames, frames, "video frame dim, video other dim -> video frame other")
+    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    best, place = likeness.masked_fill(~mask[:, None, :], -INFINITY).masked_fill(itself, 0).max(dim=2)
+    copied = mask.to(torch.uint8).argmax(dim=1, keepdim=True)
+    source = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), copied)
+    return place.gather(1, source), best.gather(1, source)
+
+
+def _fitting(mixing: Float[Tensor, "tokens tokens"], count: int) -> Float[Tensor, "token token"]:
+    """The part of a mixing matrix that so many tokens need; it was made for a largest number."""
+    if count > len(mixing):
+        raise ValueError(f"{count} tokens, but the mixing matrix was made for {len(mixing)}: sample or cut fewer")
+    return mixing[:count, :count]

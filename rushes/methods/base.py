@@ -28,7 +28,7 @@ class Batch:
     frames: Frames
     video_of_text: Int[Tensor, "text"]
     video: Int[Tensor, "video"]
-    second: Frames | None = None  # another random view of the same videos, for methods with `views` 2
+    second: Frames | None = None  # another random view of the same videos, where `Config.views` is 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,21 @@ class Method(nn.Module, ABC):
             """Whether training takes as many texts as videos only, text i belonging to video i."""
             return False
 
+        @property
+        def views(self) -> int:
+            """Random views of each video that a step wants: 2 fills `Batch.second`."""
+            return 1
+
     config: Any  # the subclass's own Config; `Any`, so that its switches need no cast
     needs_training: ClassVar[bool] = True  # False: scores are meaningful on a pre-trained backbone as it is
-    views: ClassVar[int] = 1  # random views of each video that a step wants: 2 fills `Batch.second`
-    tagger: str | None = None  # how content words are told, for methods that look at `Words.content`
+    tagger: str | None = None  # how content words are told (rushes/tagging.py), if `Words.content` is looked at
+    statistics: dict[str, float]  # of the last step, to be logged; no part of the loss
 
     def __init__(self, dim: int, config: Config | None = None):
         super().__init__()
         self.dim = dim
         self.config = config if config is not None else type(self).Config()
+        self.statistics = {}
 
     @abstractmethod
     def encode_text(self, words: Words) -> Tokens:
@@ -152,3 +158,39 @@ class Method(nn.Module, ABC):
             known = ", ".join(asdict(default)) or "none"  # type: ignore[call-overload]
             raise TypeError(f"{cls.__name__} has no switch {', '.join(unknown)}; it has {known}")
         return replace(default, **switches)
+
+
+def with_whole(whole: Float[Tensor, "batch dim"], tokens: Tokens) -> Tokens:
+    """The tokens behind one pooled vector a row, of level WHOLE, which saw all that its real tokens saw.
+
+    >>> two = Tokens(torch.zeros(1, 2, 3), torch.tensor([[True, True]]), torch.tensor([[[0.0, 1.0], [1.0, 2.0]]]))
+    >>> both = with_whole(torch.ones(1, 3), two)
+    >>> both.vectors.shape, both.spans[0, 0].tolist(), both.level.tolist()
+    (torch.Size([1, 3, 3]), [0.0, 2.0], [[0, 2, 2]])
+    """
+    one = torch.ones_like(tokens.mask[:, :1])
+    level = torch.full_like(tokens.mask, FRAME, dtype=torch.long) if tokens.level is None else tokens.level
+    spans = None
+    if tokens.spans is not None:
+        spans = torch.cat([seen(tokens.spans, tokens.mask)[:, None], tokens.spans], dim=1)
+    weights = tokens.weights
+    if weights is not None:
+        weights = torch.cat([torch.ones_like(weights[:, :1]), weights], dim=1)
+    return Tokens(
+        vectors=torch.cat([whole[:, None], tokens.vectors], dim=1),
+        mask=torch.cat([one, tokens.mask], dim=1),
+        spans=spans,
+        level=torch.cat([torch.full_like(one, WHOLE, dtype=torch.long), level], dim=1),
+        weights=weights,
+    )
+
+
+def seen(spans: Float[Tensor, "batch token 2"], mask: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch 2"]:
+    """From the first start to the last end of the tokens that `mask` picks, in seconds.
+
+    >>> seen(torch.tensor([[[0.0, 1.0], [1.0, 2.0], [9.0, 9.5]]]), torch.tensor([[True, True, False]]))
+    tensor([[0., 2.]])
+    """
+    infinity = float("inf")
+    start = spans[..., 0].masked_fill(~mask, infinity).amin(dim=1)
+    return torch.stack([start, spans[..., 1].masked_fill(~mask, -infinity).amax(dim=1)], dim=1)

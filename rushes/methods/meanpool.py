@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rushes.backbones.base import Frames, Words
 from rushes.losses import info_nce, scale_of
-from rushes.methods.base import FRAME, WHOLE, Method
+from rushes.methods.base import Method, with_whole
 from rushes.similarity import dot, masked_mean, unit
 from rushes.types import Tokens
 
@@ -45,17 +45,7 @@ class MeanPool(Method):
 
     def encode_video(self, frames: Frames) -> Tokens:
         each = unit(frames.vectors)
-        whole = unit(masked_mean(each, frames.mask))[:, None]
-        real = torch.ones_like(whole[..., 0], dtype=torch.bool)
-        starts = frames.spans[..., 0].masked_fill(~frames.mask, float("inf")).amin(dim=1)
-        ends = frames.spans[..., 1].masked_fill(~frames.mask, -float("inf")).amax(dim=1)
-        level = torch.full_like(frames.mask, FRAME, dtype=torch.long)
-        return Tokens(
-            vectors=torch.cat([whole, each], dim=1),
-            mask=torch.cat([real, frames.mask], dim=1),
-            spans=torch.cat([torch.stack([starts, ends], dim=-1)[:, None], frames.spans], dim=1),
-            level=torch.cat([torch.full_like(real, WHOLE, dtype=torch.long), level], dim=1),
-        )
+        return with_whole(unit(masked_mean(each, frames.mask)), Tokens(each, frames.mask, frames.spans))
 
     def score(self, text: Tokens, video: Tokens) -> Float[Tensor, "text video"]:
         return dot(self.summary(text), self.summary(video))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rushes.backbones.base import Frames, Words
-from rushes.methods.base import Batch, Method
+from rushes.methods.base import ALONE, Batch, Gather, Method
 
 WORD_COUNTS = (7, 3, 1, 5, 4)  # five texts and four videos: unequal numbers show whoever counts on pairs
 FRAME_COUNTS = (6, 3, 1, 5)
@@ -47,9 +47,9 @@ class Case:
         """Texts whose padding holds large random numbers, never zeros: a forgotten mask shows."""
         draw = torch.Generator().manual_seed(1000 + self.seed)
         sentence = torch.randn(len(counts), self.dim, generator=draw)
+        content = torch.rand(len(counts), max(counts), generator=draw) < 0.5
         vectors, mask = _features(counts, self.dim, draw, width)
-        content = torch.zeros_like(mask)
-        content[:, : max(counts)] = torch.rand(len(counts), max(counts), generator=draw) < 0.5
+        content = torch.nn.functional.pad(content, (0, mask.shape[1] - content.shape[1]))
         return Words(vectors, mask, sentence, content & mask)
 
     def frames(self, counts: Sequence[int] = FRAME_COUNTS, width: int | None = None, view: int = 1) -> Frames:
@@ -77,7 +77,7 @@ class Case:
             self.frames(width=frames),
             torch.tensor(VIDEO_OF_TEXT[:texts]),
             torch.tensor(VIDEO),
-            self.frames(width=frames, view=2) if self.method_class.views == 2 else None,
+            self.frames(width=frames, view=2) if self.config.views == 2 else None,
         )
 
 
@@ -132,6 +132,13 @@ def total(terms: dict[str, Tensor]) -> Tensor:
         if term.shape != () or not bool(term.isfinite()):
             raise Broken(f"the loss {name!r} is {term.detach().tolist()}, not one finite number")
     return torch.stack(list(terms.values())).sum()
+
+
+def backward(method: Method, batch: Batch, gather: Gather = ALONE) -> None:
+    """Gradients of one step; a method without parameters has none, its backbone alone would learn."""
+    loss = total(method.step(batch, gather))
+    if any(weight.requires_grad for weight in method.parameters()):
+        loss.backward()
 
 
 def descend(method: Method, rate: float = 1e-3) -> None:

@@ -24,11 +24,11 @@ from rushes.train.cases import (
     Broken,
     Case,
     Seen,
+    backward,
     cases,
     descend,
     kept_after_all,
     told,
-    total,
 )
 from rushes.train.pair import TWO_PROCESSES, compared, learnt_by_two
 from rushes.types import Tokens
@@ -162,7 +162,7 @@ def permuting_permutes(case: Case) -> str:
 def save_and_load_is_exact(case: Case) -> str:
     """After a training step, weights and configuration written and read give every bit again, as a saved model does."""
     method = case.method()
-    total(method.train().step(case.batch())).backward()
+    backward(method.train(), case.batch())
     descend(method)
     method.eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +195,7 @@ def gradients_reach_every_parameter(case: Case) -> str:
     if count == 0:
         return "it has no parameters"
     for step in range(3):
-        total(method.step(replace(case, seed=case.seed + step).batch())).backward()
+        backward(method, replace(case, seed=case.seed + step).batch())
         for name, weight in method.named_parameters():
             if weight.grad is not None and not bool(weight.grad.isfinite().all()):
                 raise Broken(f"the gradient of {name} is not finite")
@@ -329,8 +329,8 @@ def one_word_and_one_frame_are_enough(case: Case) -> str:
     if scores.shape != (1, 1) or not bool(scores.isfinite().all()):
         raise Broken(f"one text of one word and one video of one frame score {scores.tolist()}")
     numbers = torch.tensor([3, 8])
-    second = frames if case.method_class.views == 2 else None
-    total(method.train().step(Batch(words, frames, numbers, numbers, second))).backward()
+    second = frames if case.config.views == 2 else None
+    backward(method.train(), Batch(words, frames, numbers, numbers, second))
     for name, weight in method.named_parameters():
         if weight.grad is not None and not bool(weight.grad.isfinite().all()):
             raise Broken(f"the gradient of {name} is not finite")

@@ -21,7 +21,7 @@ from torch import Tensor
 from rushes import registry
 from rushes.backbones.base import Frames, Words
 from rushes.methods.base import ALONE, Batch, Gather, Method
-from rushes.train.cases import Broken, Case, Seen, cases, descend, kept_after_all, told, total
+from rushes.train.cases import Broken, Case, Seen, backward, cases, descend, kept_after_all, told, total
 from rushes.train.gather import distributed
 
 TWO_PROCESSES = "two processes learn as one"
@@ -190,7 +190,7 @@ def _draws_nothing(case: Case) -> bool:
 def _learn(method: Method, batch: Batch, gather: Gather) -> None:
     """Two steps of plain gradient descent in float64, gradients averaged over processes as DDP does."""
     for _ in range(2):
-        total(method.step(exact(batch), gather)).backward()
+        backward(method, exact(batch), gather)
         if gather is not ALONE:
             for weight in method.parameters():
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
