@@ -168,11 +168,9 @@ class SlotAggregation(nn.Module):
         """The slots' vectors, and the share that each token has in each: columns sum to one, padding has none."""
         seen = self.block(tokens.masked_fill(~mask[..., None], 0), mask)
         logits = self.choice(self.norm(seen))
-        if logits.shape[2] == 1:
-            shares = logits.masked_fill(~mask[..., None], -INFINITY).softmax(dim=1)
-        else:
-            chosen = logits.softmax(dim=2).masked_fill(~mask[..., None], 0)
-            shares = chosen / chosen.sum(dim=1, keepdim=True)  # never zero: a softmax of bounded logits
+        if logits.shape[2] > 1:
+            logits = logits.log_softmax(dim=2)  # ln U: its softmax over tokens is U / sum U, but never 0 / 0
+        shares = logits.masked_fill(~mask[..., None], -INFINITY).softmax(dim=1)
         return torch.einsum("bts,btd->bsd", shares, seen), shares
 
 
@@ -216,8 +214,8 @@ class CrossAttentionPool(nn.Module):
         mask: Bool[Tensor, "set token"],
     ) -> Float[Tensor, "set query dim"]:
         tokens = self.norm_input(sets.masked_fill(~mask[..., None], 0))
-        shares = self._shares(queries, self.key(tokens), mask)
-        return self._mapped(shares, self.value(tokens))
+        shares = self._shares(self.query(self.norm_input(queries)), self.key(tokens), mask)
+        return self._mapped(shares, self.value(tokens).unflatten(2, (self.heads, -1)))
 
     def cosines(
         self,
@@ -231,97 +229,139 @@ class CrossAttentionPool(nn.Module):
 
         Sets are prepared once each, as many at a time as with their pairs hold some `budget_bytes`.
         """
-        queries, targets = fp32(queries), unit(fp32(queries if targets is None else targets))
+        queries = fp32(queries)
+        targets = unit(queries if targets is None else fp32(targets))
+        if queries.device.type == "cpu":
+            budget_bytes = min(budget_bytes, 32 << 20)  # more misses the caches: 256 MB took twice as long
         token, dim = sets.shape[1:]
-        terms = token * self.heads + 3
+        terms = token * self.heads + 3  # and the constants of `_ways`
         # dropout draws anew for each pair; and with very many tokens quadratic forms cost more than maps
-        mapped = (self.training and self.dropout > 0) or 3 * terms**2 + terms * dim > 2 * dim**2
+        mapped = (self.training and self.dropout > 0) or 3 * terms**2 > 2 * dim**2
         item = queries.element_size()
-        of_set = item * (4 * token * dim if mapped else 2 * token * dim + 4 * terms * dim + 4 * terms**2)
+        of_set = item * (4 * token * dim if mapped else 2 * token * dim + 5 * terms**2)
         of_pair = item * 6 * (dim if mapped else terms)
         block = max(1, min(len(queries), budget_bytes // 2 // of_pair))
         some = max(1, budget_bytes // (of_set + block * of_pair))
+        asked = self.query(self.norm_input(queries))
+        ways = None if mapped else self._ways()
+        aims = targets if ways is None else ways[-1].aims(targets)
         columns = []
         for part, real in zip(sets.split(some), mask.split(some), strict=True):
             tokens = self.norm_input(fp32(part).masked_fill(~real[..., None], 0))
-            keys = self.key(tokens)
-            prepared = self.value(tokens) if mapped else self._forms(tokens)
+            keys, values = self.key(tokens), self.value(tokens).unflatten(2, (self.heads, -1))
+            forms = None if ways is None else [way(values) for way in ways]
             rows = []
-            for asking, aim in zip(queries.split(block), targets.split(block), strict=True):
-                shares = self._shares(asking, keys, real)
-                if isinstance(prepared, Tensor):
-                    rows.append(torch.einsum("qd,sqd->qs", aim, unit(self._mapped(shares, prepared))))
+            for first in range(0, len(queries), block):
+                these = slice(first, first + block)
+                shares = self._shares(asked[these], keys, real)
+                if ways is None or forms is None:
+                    rows.append(torch.einsum("qd,sqd->qs", aims[these], unit(self._mapped(shares, values))))
                 else:
-                    rows.append(self._by_forms(shares, aim, *prepared))
+                    rows.append(self._by_forms(shares, ways[-1].products(values, aims[:, these]), *forms))
             columns.append(torch.cat(rows))
         return torch.cat(columns, dim=1)
 
     def _shares(
-        self, queries: Float[Tensor, "query dim"], keys: Float[Tensor, "set token dim"], mask: Bool[Tensor, "set token"]
+        self, asked: Float[Tensor, "query dim"], keys: Float[Tensor, "set token dim"], mask: Bool[Tensor, "set token"]
     ) -> Float[Tensor, "set head token query"]:
-        asked = self.query(self.norm_input(queries)).unflatten(1, (self.heads, -1)).permute(1, 2, 0)
-        logits = keys.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).flatten(1, 2) @ asked / asked.shape[1] ** 0.5
+        by_head = asked.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
+        logits = (
+            keys.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).flatten(1, 2) @ by_head / by_head.shape[1] ** 0.5
+        )
         logits = logits.unflatten(1, mask.shape).transpose(0, 1)
         return logits.masked_fill(~mask[:, None, :, None], -INFINITY).softmax(dim=2)
 
     def _mapped(
-        self, shares: Float[Tensor, "set head token query"], values: Float[Tensor, "set token dim"]
+        self, shares: Float[Tensor, "set head token query"], values: Float[Tensor, "set token head width"]
     ) -> Float[Tensor, "set query dim"]:
         """O of each pair, as the formula says it."""
-        found = torch.einsum("shlq,slhe->sqhe", shares, values.unflatten(2, (self.heads, -1))).flatten(2)
+        found = torch.einsum("shlq,slhe->sqhe", shares, values).flatten(2)
         pooled = self.norm_pooled(self.pooled(found))
         return self.norm_output(pooled + drop(self.forth(pooled), self.dropout, self.training))
 
-    def _forms(self, tokens: Float[Tensor, "set token dim"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What a set gives to all its pairs: vectors of which O is a weighted sum up to its length, and Gram matrices.
+    def _ways(self) -> tuple[_Way, _Way, _Way]:
+        """From attended values to what the three lengths and the scores are of, D-dimensional each.
 
-        With C the removal of the mean, g and b a norm's weight and bias, s2 and s3 the deviations in LN2 and LN3:
+        With C the removal of the mean, g and b a norm's weight and bias, s2 and s3 the deviations in LN2 and LN3, and
+        u_i the value of token l in head h, attended with weight a_i:
 
-            C o      = sum_i a_i p_i                  p_hl = C W_o,h u_l,h    and once  C b_o        s2^2 = |C o|^2 / D
-            s2 C y   = sum_i a_i m_i + s2 c           m_i = C (1 + W_l) g2 p_i,  c = C ((1 + W_l) b2 + b_l)
-            s2 s3 O  = sum_i a_i g3 m_i + s2 g3 c + s2 s3 b3                                s3^2 = |C y|^2 / D
+            C o      = sum_i a_i C W_o,h u_i + C b_o                                              s2^2 = |C o|^2 / D
+            s2 C y   = C (1 + W_l) g2 (C o) + s2 c,    c = C ((1 + W_l) b2 + b_l)                  s3^2 = |C y|^2 / D
+            s2 s3 O  = g3 (s2 C y) + s2 s3 b3
 
-        Returns the vectors g3 m, g3 c and b3, and the Gram matrices of p (over D), of m and c (over D), and of these.
+        Each is a linear map of the u_i, and constants that come with the weights 1, s2 and s2 s3.
         """
-        values = self.value(tokens).unflatten(2, (self.heads, -1))
         first, last = self.norm_pooled, self.norm_output
-        outward = _centred(self.pooled.weight, dim=0)  # of C o, of the attended values
-        onward = first.weight[:, None] * outward
-        onward = _centred(onward + self.forth.weight @ onward, dim=0)  # of s2 C y, of the attended values
-        start = _centred(self.pooled.bias, dim=0)
-        further = first.weight * start
+        outward, start = _centred(self.pooled.weight, dim=0), _centred(self.pooled.bias, dim=0)
+        onward, further = first.weight[:, None] * outward, first.weight * start
+        onward = _centred(onward + self.forth.weight @ onward, dim=0)
         further = _centred(further + self.forth.weight @ further, dim=0)
         constant = _centred(first.bias + self.forth.weight @ first.bias + self.forth.bias, dim=0)
-
-        def through(weights: Tensor, *constants: Tensor) -> Tensor:
-            each = torch.einsum("slhe,dhe->shld", values, weights.unflatten(1, (self.heads, -1))).flatten(1, 2)
-            return torch.cat([each, torch.stack(constants).expand(len(each), -1, -1)], dim=1)
-
-        p = through(outward, start)
-        m = through(onward, further, constant)
-        n = torch.cat([m * last.weight, last.bias.expand(len(m), 1, -1)], dim=1)
-        dim = tokens.shape[2]
-        return n, p @ p.mT / dim, m @ m.mT / dim, n @ n.mT
+        return (
+            _Way(outward, start[None], self.heads),
+            _Way(onward, torch.stack([further, constant]), self.heads),
+            _Way(
+                last.weight[:, None] * onward,
+                torch.stack([last.weight * further, last.weight * constant, last.bias]),
+                self.heads,
+            ),
+        )
 
     def _by_forms(
         self,
         shares: Float[Tensor, "set head token query"],
-        targets: Float[Tensor, "query dim"],
-        vectors: Float[Tensor, "set term dim"],
+        toward: Float[Tensor, "set term query"],
         pooled: Float[Tensor, "set p p"],
         mapped: Float[Tensor, "set m m"],
-        lengths: Float[Tensor, "set term term"],
+        output: Float[Tensor, "set term term"],
     ) -> Float[Tensor, "query set"]:
-        """The cosine from `_forms`: weights a, 1, s2, s2 s3 on its vectors."""
+        """The cosine, from Gram matrices and products with the targets: weights are a, 1, s2, s2 s3."""
+        dim = self.query.in_features
         weights = shares.flatten(1, 2)
         weights = torch.cat([weights, torch.ones_like(weights[:, :1])], dim=1)
-        deviation = (_quadratic(pooled, weights) + self.norm_pooled.eps).sqrt()
+        deviation = (_quadratic(pooled, weights) / dim + self.norm_pooled.eps).sqrt()
         weights = torch.cat([weights, deviation], dim=1)
-        deviation = deviation * (_quadratic(mapped, weights) / deviation**2 + self.norm_output.eps).sqrt()
+        deviation = (_quadratic(mapped, weights) / dim + self.norm_output.eps * deviation**2).sqrt()
         weights = torch.cat([weights, deviation], dim=1)
-        toward = ((vectors @ targets.T) * weights).sum(dim=1)
-        length = _quadratic(lengths, weights)[:, 0].clamp_min(1e-24).sqrt()
-        return (toward / length).T
+        length = _quadratic(output, weights)[:, 0].clamp_min(1e-24).sqrt()
+        return ((toward * weights).sum(dim=1) / length).T
+
+
+class _Way:
+    """A linear map of a set's values, head by head, with constants beside them; seen through inner products alone.
+
+    So nothing of D numbers is made for any token in any head: the map's own Gram matrix stands between two values.
+    """
+
+    def __init__(self, weight: Float[Tensor, "dim dim"], constants: Float[Tensor, "constant dim"], heads: int):
+        self.weight, self.constants, self.heads = weight, constants, heads
+        self.between = (weight.T @ weight).unflatten(0, (heads, -1))  # head width dim
+        self.beside = (weight.T @ constants.T).unflatten(0, (heads, -1))  # head width constant
+        self.among = constants @ constants.T
+
+    def __call__(self, values: Float[Tensor, "set token head width"]) -> Float[Tensor, "set term term"]:
+        """Gram matrices: tokens of head 0, tokens of head 1, ..., constants."""
+        sets, token = values.shape[:2]
+        by_head = values.permute(2, 0, 1, 3)  # head set token width
+        seen = (by_head.flatten(1, 2) @ self.between).unflatten(1, (sets, token)).unflatten(3, (self.heads, -1))
+        seen = seen.permute(1, 3, 0, 2, 4).flatten(2, 3)  # set head' (head token) width
+        tokens = (seen @ values.permute(0, 2, 3, 1)).transpose(1, 2).flatten(2, 3)  # set (head token) (head' token')
+        cross = torch.einsum("hstw,hwc->shtc", by_head, self.beside).flatten(1, 2)
+        corner = self.among.expand(sets, -1, -1)
+        return torch.cat([torch.cat([tokens, cross], dim=2), torch.cat([cross.mT, corner], dim=2)], dim=1)
+
+    def aims(self, targets: Float[Tensor, "query dim"]) -> Float[Tensor, "further query"]:
+        """Targets as `products` takes them: against values, then against the constants."""
+        return torch.cat([self.weight.T, self.constants]) @ targets.T
+
+    def products(
+        self, values: Float[Tensor, "set token head width"], aims: Float[Tensor, "further query"]
+    ) -> Float[Tensor, "set term query"]:
+        """What is mapped, against targets; in the order of the Gram matrices."""
+        dim = len(self.weight)
+        by_head = values.permute(2, 0, 1, 3).flatten(1, 2)
+        found = (by_head @ aims[:dim].unflatten(0, (self.heads, -1))).unflatten(1, values.shape[:2])
+        return torch.cat([found.transpose(0, 1).flatten(1, 2), aims[dim:].expand(len(values), -1, -1)], dim=1)
 
 
 def _centred(tensor: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:

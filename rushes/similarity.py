@@ -83,11 +83,7 @@ def weighted_token_interaction(
     tensor([[0.9000]])
     """
     scores = _Scores(text, video)
-    for rows, columns in _blocks(text, video, block_bytes):
-        products = _products(
-            without_padding(fp32(text[rows]), word_mask[rows]),
-            without_padding(fp32(video[columns]), frame_mask[columns]),
-        )
+    for rows, columns, products in _blocks(text, video, word_mask, frame_mask, block_bytes):
         by_words = einsum(products.amax(dim=2), fp32(word_weights[rows]), "text word video, text word -> text video")
         by_frames = einsum(
             products.amax(dim=1), fp32(frame_weights[columns]), "text frame video, video frame -> text video"
@@ -145,11 +141,7 @@ def neighbour_interaction(
     parts = [_neighbours(part, real) for part, real in zip(video.split(256), frame_mask.split(256), strict=True)]
     neighbour, likeness = (torch.cat(both) for both in zip(*parts, strict=True))  # of each video once
     scores = _Scores(text, video)
-    for rows, columns in _blocks(text, video, block_bytes):
-        products = _products(
-            without_padding(fp32(text[rows]), word_mask[rows]),
-            without_padding(fp32(video[columns]), frame_mask[columns]),
-        )
+    for rows, columns, products in _blocks(text, video, word_mask, frame_mask, block_bytes):
         best, place = products.max(dim=2, keepdim=True)  # text word 1 video
         beside = place.shape[:2]
         there = neighbour[columns].T.expand(*beside, -1, -1).gather(2, place)
@@ -198,11 +190,8 @@ def attention_over_similarity(
         (None, None) if frame_mixing is None else (_fitting(matrix, video.shape[1]) for matrix in frame_mixing)
     )
     scores = _Scores(text, video)
-    for rows, columns in _blocks(text, video, block_bytes):
+    for rows, columns, products in _blocks(text, video, word_mask, frame_mask, block_bytes):
         words, frames = word_mask[rows], frame_mask[columns].T  # frames: frame video, as products lie
-        products = _products(
-            without_padding(fp32(text[rows]), words), without_padding(fp32(video[columns]), frame_mask[columns])
-        )
         of_frames = attend(products, products, words[:, :, None, None], first_word, temperature, dim=1)
         of_words = attend(products, products, frames, first_frame, temperature, dim=2)
         if pooled == "max":
@@ -235,9 +224,9 @@ def attention_over_tokens(
     """
     mixing = None if mixing is None else _fitting(mixing, many.shape[1])
     scores = _Scores(one, many)
-    for rows, columns in _blocks(one[:, None], many, block_bytes):
-        tokens = without_padding(fp32(many[columns]), mask[columns])
-        products = _products(tokens, fp32(one[rows])[:, None])[:, :, 0]  # set token item
+    alone = torch.ones_like(mask[:1, :1]).expand(len(one), 1)
+    for columns, rows, products in _blocks(many, one[:, None], mask, alone, block_bytes):
+        products = products[:, :, 0]  # set token item
         scores.add(rows, columns, attend(products, products, mask[columns][:, :, None], mixing, temperature, dim=1).T)
     return scores.whole()
 
@@ -318,25 +307,38 @@ class _Scores:
         return self.like.new_zeros(self.shape) if self.written is None else self.written
 
 
-def _blocks(text: Tensor, video: Tensor, block_bytes: int | None) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of blocks, about square, whose products hold some `block_bytes`; at least one pair."""
+def _blocks(
+    text: Float[Tensor, "text word dim"],
+    video: Float[Tensor, "video frame dim"],
+    word_mask: Bool[Tensor, "text word"],
+    frame_mask: Bool[Tensor, "video frame"],
+    block_bytes: int | None,
+) -> Iterator[tuple[slice, slice, Float[Tensor, "text word frame video"]]]:
+    """Products of words and frames, of so many texts and videos that they hold some `block_bytes`; one pair at least.
+
+    Videos come last in memory: sums and maxima over words or frames then run along it. Padding is `without_padding`.
+    Videos are made ready for as many blocks as take 16 times as much.
+    """
     if block_bytes is None:
         block_bytes = 2 << 20 if text.device.type == "cpu" else 256 << 20
-    pairs = max(1, block_bytes // (text.shape[1] * video.shape[1] * fp32(text[:0]).element_size()))
+    item, dim = fp32(text[:0]).element_size(), text.shape[2]
+    pairs = max(1, block_bytes // (text.shape[1] * video.shape[1] * item))
     height = max(1, min(len(text), math.isqrt(pairs)))
     width = max(1, pairs // height)
-    for top in range(0, len(text), height):
-        for left in range(0, len(video), width):
-            yield slice(top, min(top + height, len(text))), slice(left, min(left + width, len(video)))
-
-
-def _products(
-    text: Float[Tensor, "text word dim"], video: Float[Tensor, "video frame dim"]
-) -> Float[Tensor, "text word frame video"]:
-    """All products of words and frames, videos last: sums and maxima over words or frames then run along memory."""
-    frames = video.transpose(0, 1).reshape(-1, video.shape[2])
-    products = text.reshape(-1, text.shape[2]) @ frames.T
-    return products.reshape(len(text), text.shape[1], video.shape[1], len(video))
+    ready = max(1, 16 * block_bytes // (video.shape[1] * dim * item) // width) * width
+    for first in range(0, len(video), ready):
+        columns = [
+            slice(left, min(left + width, len(video))) for left in range(first, min(first + ready, len(video)), width)
+        ]
+        frames = [
+            without_padding(fp32(video[part]), frame_mask[part]).transpose(0, 1).reshape(-1, dim) for part in columns
+        ]
+        for top in range(0, len(text), height):
+            rows = slice(top, min(top + height, len(text)))
+            words = without_padding(fp32(text[rows]), word_mask[rows]).reshape(-1, dim)
+            for part, side in zip(columns, frames, strict=True):
+                shape = (rows.stop - rows.start, text.shape[1], video.shape[1], part.stop - part.start)
+                yield rows, part, (words @ side.T).reshape(shape)
 
 
 def _neighbours(

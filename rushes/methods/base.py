@@ -22,21 +22,39 @@ PHRASE, WORD = CLIP, FRAME
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What one training step sees. A text and a video belong together where their numbers are equal."""
+    """What one training step sees. A text and a video belong together where their numbers are equal.
 
-    words: Words
-    frames: Frames
-    video_of_text: Int[Tensor, "text"]
+    A text of several videos has a row of numbers, filled up with -1. In end-to-end training words and frames are what
+    the backbone has still to read; a step hands them to `Gather.encoded` and looks at nothing of them but their number.
+    """
+
+    words: Words | Any
+    frames: Frames | Any
+    video_of_text: Int[Tensor, "text *several"]
     video: Int[Tensor, "video"]
-    second: Frames | None = None  # another random view of the same videos, where `Config.views` is 2
+    second: Frames | Any | None = None  # another random view of the same videos, where `Config.views` is 2
+
+    def positives(self, gather: Gather) -> Bool[Tensor, "all_texts all_videos"]:
+        """Which of everybody's texts and videos belong together."""
+        texts, videos = gather.numbers(self.video_of_text), gather.numbers(self.video)
+        return (texts.reshape(len(texts), -1, 1) == videos).any(dim=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """How a step sees the other processes' share of the batch; the default is a single process."""
+    """How a step encodes, and sees the other processes' share of the batch; the default is a single process.
+
+    tokens, numbers   everybody's, from one's own
+    encode            calls an encoder on features: training may hand them over in parts, or read them first
+    """
 
     tokens: Callable[[Tokens], Tokens] = lambda tokens: tokens
-    numbers: Callable[[Int[Tensor, "item"]], Int[Tensor, "item"]] = lambda numbers: numbers
+    numbers: Callable[[Int[Tensor, "item *rest"]], Int[Tensor, "all_items *rest"]] = lambda numbers: numbers
+    encode: Callable[[Callable[[Any], Tokens], Any], Tokens] = lambda encoder, features: encoder(features)
+
+    def encoded(self, encoder: Callable[[Any], Tokens], features: Any) -> Tokens:
+        """Everybody's tokens of the features that each process has a share of."""
+        return self.tokens(self.encode(encoder, features))
 
 
 ALONE = Gather()
@@ -102,10 +120,9 @@ class Method(nn.Module, ABC):
 
     def step(self, batch: Batch, gather: Gather = ALONE) -> dict[str, Float[Tensor, ""]]:
         """The losses of one step. The one place to override for training that needs more than tokens."""
-        text = gather.tokens(self.encode_text(batch.words))
-        video = gather.tokens(self.encode_video(batch.frames))
-        positives = gather.numbers(batch.video_of_text)[:, None] == gather.numbers(batch.video)[None, :]
-        return self.loss(text, video, positives)
+        text = gather.encoded(self.encode_text, batch.words)
+        video = gather.encoded(self.encode_video, batch.frames)
+        return self.loss(text, video, batch.positives(gather))
 
     def score_within(self, text: Tokens, video: Tokens, budget_bytes: int) -> Float[Tensor, "text video"]:
         """`score` of any number of texts and videos, holding at most some `budget_bytes` beside tokens and result.
@@ -150,6 +167,8 @@ class Method(nn.Module, ABC):
     def configured(cls, **switches: Any) -> Config:
         """The default configuration with some switches set; an unknown switch is an error that lists the known.
 
+        Lists, as JSON has them, become tuples where the default is one.
+
         Raises TypeError for an unknown name.
         """
         default = cls.Config()
@@ -157,7 +176,11 @@ class Method(nn.Module, ABC):
         if unknown:
             known = ", ".join(asdict(default)) or "none"  # type: ignore[call-overload]
             raise TypeError(f"{cls.__name__} has no switch {', '.join(unknown)}; it has {known}")
-        return replace(default, **switches)
+        typed = {
+            name: tuple(value) if isinstance(value, list) and isinstance(getattr(default, name), tuple) else value
+            for name, value in switches.items()
+        }
+        return replace(default, **typed)
 
 
 def with_whole(whole: Float[Tensor, "batch dim"], tokens: Tokens) -> Tokens:
