@@ -130,7 +130,10 @@ class Backbone(nn.Module, ABC):
         """A backbone with the shape that `config` tells; `folder` holds what `assets` wrote. Weights come after."""
 
     def text_blocks(self, layers: int) -> dict[str, Tensor] | None:
-        """The first blocks and the places of the text tower, named as in `layers.TemporalTransformer`; None if unlike."""
+        """Copies of the text tower's first blocks and of its places, named as in `layers.TemporalTransformer`.
+
+        None, the default, if the tower's blocks are of another kind or width.
+        """
         return None
 
     def assets(self, folder: str) -> None:

@@ -182,6 +182,29 @@ class Clip(Backbone):
         rows = zip(texts, read, encoded["offset_mapping"], strict=True)
         return TextBatch(ids, mask, torch.stack([_offsets(*row) for row in rows]))
 
+    def text_blocks(self, layers: int) -> dict[str, Tensor] | None:
+        if self.family != "clip":
+            return None
+        tower, text = self.towers.text_model, self.towers.config.text_config
+        like = (text.hidden_size, text.intermediate_size, text.hidden_act)
+        if like != (self.dim, 4 * self.dim, "quick_gelu") or text.num_hidden_layers < layers:
+            return None
+        names = {
+            "layer_norm1": "norm_attention",
+            "self_attn.out_proj": "attended",
+            "layer_norm2": "norm_forward",
+            "mlp.fc1": "wide",
+            "mlp.fc2": "narrow",
+        }
+        blocks = {"positions": tower.embeddings.position_embedding.weight}
+        for number, layer in enumerate(tower.encoder.layers[:layers]):
+            for kind in ("weight", "bias"):
+                for theirs, ours in names.items():
+                    blocks[f"blocks.{number}.{ours}.{kind}"] = getattr(layer.get_submodule(theirs), kind)
+                parts = [getattr(layer.get_submodule(f"self_attn.{part}_proj"), kind) for part in "qkv"]
+                blocks[f"blocks.{number}.inputs.{kind}"] = torch.cat(parts)
+        return {name: weight.detach().clone() for name, weight in blocks.items()}
+
     def words(self, batch: TextBatch) -> Words:
         counts = batch.mask.sum(dim=1, keepdim=True)
         ids = batch.ids.masked_fill(~batch.mask, self.padding)
