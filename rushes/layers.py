@@ -251,7 +251,7 @@ class CrossAttentionPool(nn.Module):
             keys, values = self.key(tokens), self.value(tokens).unflatten(2, (self.heads, -1))
             forms = None if ways is None else [way(values) for way in ways]
             rows = []
-            for first in range(0, len(queries), block):
+            for first in range(0, max(1, len(queries)), block):
                 these = slice(first, first + block)
                 shares = self._shares(asked[these], keys, real)
                 if ways is None or forms is None:

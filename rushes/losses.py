@@ -24,8 +24,9 @@ def scale_of(log_scale: nn.Parameter, most: float = 100.0) -> Float[Tensor, ""]:
     >>> round(scale_of(parameter).item(), 3), round(parameter.item(), 3)
     (100.0, 4.605)
     """
+    bound = torch.tensor(math.log(most), dtype=torch.float32).item()  # a float64 copy of an fp32 model keeps its value
     with torch.no_grad():
-        log_scale.clamp_(max=math.log(most))
+        log_scale.clamp_(max=bound)
     return log_scale.exp()
 
 
@@ -61,7 +62,7 @@ def info_nce(
     """
     logits = fp32(scores) * scale
     positives = _known(logits, positives)
-    back = positives if positives_of_video is None else positives_of_video
+    back = positives if positives_of_video is None else _known(logits, positives_of_video)
     of_text, of_video = (None, None) if excluded is None else (excluded[0], excluded[1].T)
     return (one_way(logits, positives, several, of_text) + one_way(logits.T, back.T, several, of_video)) / 2
 
@@ -124,7 +125,8 @@ def neg_nce(
     DMAE (Jiang et al. 2023, arXiv 2309.11082), NegNCE, as the authors' code has it: H is the same in both directions,
     is found anew at every step, and weighs as much with one pair as with many. Computed from log-probabilities; the
     authors clamp P to [1e-6, 1 - 1e-6] (`clamped`), which takes the gradient from every positive that trails by more
-    than ln(1e6) / k, 0.138 at k = 100: the hardest ones.
+    than ln(1e6) / k, 0.138 at k = 100: the hardest ones. A row of one column has nothing to tell it from, and no
+    second term.
 
     >>> neg_nce(torch.eye(4), scale=1.0).isclose(info_nce(torch.eye(4)))  # nothing scores above a positive
     tensor(True)
@@ -155,10 +157,15 @@ def _with_violators(
         attract = -right.log().mean()
         wrong = share[above].clamp(1e-6, 1 - 1e-6)
         repel = -torch.log(1 - wrong)
+    elif logits.shape[1] == 1:  # nothing to tell the only one from
+        return one_way(logits, positives)
     else:
         attract = one_way(logits, positives)
-        wrong = logits.log_softmax(dim=1)[above].clamp(max=-1e-6)
-        repel = -torch.log(-torch.expm1(wrong))
+        # -log(1 - P): the largest P of a row may round to 1, so it takes 1 - P from the others; the rest are below 1/2
+        first = torch.zeros_like(positives).scatter(1, logits.argmax(dim=1, keepdim=True), True)
+        others = logits.masked_fill(first, -INFINITY).logsumexp(dim=1, keepdim=True)
+        share = logits.log_softmax(dim=1).masked_fill(first, -INFINITY).exp()
+        repel = torch.where(first, softplus(logits - others), -torch.log1p(-share))[above]
     return attract + weight * repel.mean() if len(repel) else attract
 
 
@@ -267,14 +274,15 @@ def potential_positives(
         (i, j), i != j:      1/4 sum_{k, l in {1, 2}} cos(v_i^k, v_j^l)  >=  cos(v_i^1, v_i^2)
 
     HCMI (Jiang et al. 2022, arXiv 2204.03382), adaptive label denoising: the threshold is row i's own, so the relation
-    is not symmetric.
+    is not symmetric. Equal cosines may differ by fp32 rounding, so 1e-6 less than the threshold is enough.
 
     >>> one = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> potential_positives(one, one).tolist()  # equal views: exact duplicates alone
     [[False, True, False], [True, False, False], [False, False, False]]
     """
     a, b = unit(fp32(first)), unit(fp32(second))
-    alike = (a @ a.T + a @ b.T + b @ a.T + b @ b.T) / 4
+    with torch.autocast(a.device.type, enabled=False):  # bf16 cosines near 1 are 0.004 apart: thresholds are closer
+        alike = (a @ a.T + a @ b.T + b @ a.T + b @ b.T) / 4
+        threshold = (a @ b.T).diagonal()[:, None]
     itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
-    threshold = (a @ b.T).diagonal()[:, None]
-    return (alike >= threshold) & ~itself
+    return (alike >= threshold - 1e-6) & ~itself

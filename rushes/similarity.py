@@ -224,7 +224,7 @@ def attention_over_tokens(
     """
     mixing = None if mixing is None else _fitting(mixing, many.shape[1])
     scores = _Scores(one, many)
-    alone = torch.ones_like(mask[:1, :1]).expand(len(one), 1)
+    alone = mask.new_ones(len(one), 1)
     for columns, rows, products in _blocks(many, one[:, None], mask, alone, block_bytes):
         products = products[:, :, 0]  # set token item
         scores.add(rows, columns, attend(products, products, mask[columns][:, :, None], mixing, temperature, dim=1).T)
@@ -243,7 +243,7 @@ def attend(
     """Values summed along `dim` (never the last) with the softmax of logits / temperature as weights.
 
     `mixing` multiplies the weights, as row vectors, from the right. Padding, False in `mask` (which is broadcast), has
-    no weight, whatever its value.
+    no weight, whatever number it holds.
 
     >>> one = torch.tensor([[1.0], [3.0], [9.0]])
     >>> attend(torch.zeros(3, 1), one, torch.tensor([[True], [True], [False]]), dim=0)

@@ -24,62 +24,74 @@ class DMAE(Method):
 
         s(t, v) = 1/2 [ S(sentence, frames) + S(words, frames) ],    S = `similarity.neighbour_interaction`
 
-    A word's weight is u_l / sum u, with u = 2 for nouns, adjectives and verbs and 1 for other tokens (textual
-    attention); its best frame adds half of what the frame most like that one says (visual attention). Training pushes
-    down the negatives that score above a positive (`losses.neg_nce`), and makes of every pair two harder ones (TPM-CL):
-    the tokens that matter most across the modalities are cut out, and what is left must match less well.
+    A word's weight is u / sum u, with u = 2 for tokens of content words and 1 for others (textual attention). Its best
+    frame brings half of what the frame most like that one says (visual attention). Training pushes down the negatives
+    that score above a positive (`losses.neg_nce`), and cuts harder negatives out of each pair (TPM-CL, `triplets`): a
+    text or video without the tokens that matter most to the other side must match less well than the whole.
 
-    The body of the paper is not public; all this is the authors' code, re-done on a CLIP-like backbone, since theirs
-    runs on another: docs/papers/dmae.md. The summary is the mean of unit frames against the sentence, half of what
-    S(sentence, frames) is; it has a loss of its own.
+    Of the paper we know the abstract and its figure; formulas and constants are those of the authors' code, which runs
+    on another backbone: docs/papers/dmae.md. The summaries are the sentence and the mean of unit frames, whose product
+    is, but for that mean's length, half of S(sentence, frames) without neighbours; they have a loss of their own.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
-        interaction: Literal["att_ti", "att_wti", "ti", "wti"] = (
-            "att_ti"  # the authors' README and scripts. "wti": token
-        )
-        # weights are learnt; without "att" the sentence alone is scored, which is the default of their configuration
-        hidden: Literal[0, 1, 2] = 1  # layers before the last of learnt token weights: their arch 1, 2, 3; 2 as DRL
-        header: Literal["none", "seqtransf"] = "none"  # before frames are scored; the code's default ("meanP" there)
-        layers: int = 4  # of seqtransf
-        unit_first: bool = False  # frames are made unit before seqtransf and not after, as in the code, where "cosines"
-        # of 50 come of it; without seqtransf it changes nothing
-        textual: bool = True  # textual attention; takes `Words.content`
-        tagger: Literal["closed-class", "spacy"] = "closed-class"  # how content words are told (rushes/tagging.py); the
-        # code's tagger is spaCy's, but its mapping to tokens is for Chinese and nearly never matches in English
+        # "the code" is the authors'
+
+        # --- the score
+
+        # "att": words are scored beside the sentence, as in the code's README and scripts; its configuration files say
+        # "wti", which is the sentence alone. "wti": token weights are learnt, on unit vectors
+        interaction: Literal["att_ti", "att_wti", "ti", "wti"] = "att_ti"
+        hidden: Literal[0, 1, 2] = 1  # layers before the last of learnt token weights; 1 as in DRL, 0 in the code
+        header: Literal["none", "seqtransf"] = "none"  # what frames go through first; the code's default ("meanP")
+        layers: int = 4  # of seqtransf, as in the code
+        # frames are made unit before seqtransf and not after it, as in the code: its "cosines" reach 50
+        unit_first: bool = False
+        textual: bool = True  # textual attention: content words count double; the code's scripts
+        # how content words are told (rushes/tagging.py); the code's tagger is spaCy's, but what it finds is mapped to
+        # tokens letter by letter, as suits Chinese, and nearly never reaches an English one
+        tagger: Literal["closed-class", "spacy"] = "closed-class"
         neighbour: float = 0.5  # factor of visual attention, the code's constant; 0: none
-        masked: bool = True  # padding wins no maximum; in the code it scores 0, and wins where all others are below
+        masked: bool = True  # padding wins no maximum, and asks and gets nothing in the triplets; it does in the code
+
+        # --- the losses on scores
+
+        loss: Literal["neg_nce", "info_nce"] = "neg_nce"  # the code's default
         scale: float = 100.0  # inverse temperature; fixed, as in the code
-        loss: Literal["neg_nce", "info_nce"] = "neg_nce"  # the code's scripts
         negative: float = 0.5  # weight of the negatives above a positive, the code's constant
         clamped: bool = False  # the code's clamp of probabilities, which takes the gradient from the hardest positives
-        summary: float = 0.5  # weight of InfoNCE on the summary; 0 in the code, which has no first stage
+        summary: float = 0.5  # weight of InfoNCE on the summaries; 0 in the code, which has no first stage
 
-        partial: Literal["all", "video", "text", "off"] = "all"  # TPM-CL's triplets: the code's types 4, 2, 3, -1; 4 in
-        # its scripts
-        fourth: bool = (
-            True  # the triplet of pooled frames, which the code computes and never uses: without it the frame
-        )
-        # weights learn nothing, and what is cut out of a video is random
-        normalised: bool = (
-            True  # what is left of a text is made unit, and what is cut out of a video is no frame; False in
-        )
-        # the code: shorter vectors and zero frames lose by their length
-        always: bool = (
-            True  # at least one token is cut out where there are two; False in the code, whose heaviest token
-        )
-        # stays if it alone holds `mass`
-        mass: float = 0.6  # of the weights: the tokens that hold just less are cut out; the code's constant
-        margin: float = 0.1  # of the triplets, on cosines; 0.6 in the code, which no pair of CLIP features can reach
+        # --- the triplets of TPM-CL
+
+        # which: the code's l3_partial_type 4, 2, 3, -1; 4 in the file that its scripts load
+        partial: Literal["all", "video", "text", "off"] = "all"
+        # the triplet of pooled frames, which the code computes and never uses: without it frame weights learn nothing,
+        # and what is cut out of a video is random
+        fourth: bool = True
+        # what is left of a text is made unit, and what is cut out of a video is no frame; in the code vectors stay
+        # short and cut frames count as zeros, so that what is left loses by its length
+        normalised: bool = True
+        always: bool = True  # one token at least is cut out of two or more; in the code none, if one alone holds `mass`
+        mass: float = 0.6  # the heaviest tokens that hold less than this share are cut out; the code's constant
+        margin: float = 0.1  # of the triplets; 0.6 in the code, more than matched CLIP features have to lose
         tpm: float = 1.0  # weight of the triplets, as in the code
-        words: int = 77  # the most word tokens: the weight predictors' size; 30 in the code
-        frames: int = 77  # the most frames; 8 and an end mark in the code
+        words: int = 77  # the most word tokens in training: the weight predictors' size; 30 in the code
+        frames: int = 77  # the most frames there, and behind seqtransf always; 8 and an end mark in the code
+
+        def __post_init__(self) -> None:
+            if not 0 < self.mass < 1:
+                raise ValueError(f"mass is {self.mass}; give a share between 0 and 1, or partial='off' to cut nothing")
 
         @classmethod
         def released(cls) -> DMAE.Config:
-            """The authors' code, with the switches of its README and scripts, and the losses' defects."""
+            """The authors' code with the switches of its README and scripts, defects included, at CLIP's usual sizes.
+
+            With seqtransf its triplets differ from these: docs/papers/dmae.md.
+            """
             return cls(
+                hidden=0,
                 unit_first=True,
                 masked=False,
                 clamped=True,
@@ -94,8 +106,11 @@ class DMAE(Method):
 
         @classmethod
         def paper(cls) -> DMAE.Config:
-            """The abstract and its figure, which show the three modules; their constants are the code's."""
-            return cls(summary=0.0, words=32, frames=12)
+            """The modules that the abstract and its figure show, with the code's constants for want of others.
+
+            Without our additions, and without the code's slips: docs/papers/dmae.md tells which is which.
+            """
+            return cls(hidden=0, summary=0.0, always=False, margin=0.6, words=32, frames=12)
 
         def breaks(self) -> dict[str, str]:
             """The laws that padding that wins maxima breaks, and those that unused weights do."""
@@ -111,21 +126,22 @@ class DMAE(Method):
 
     def __init__(self, dim: int, config: Config | None = None):
         super().__init__(dim, config)
-        config = self.config
-        self.tagger = config.tagger if config.textual else None
+        switches = self.config
+        self.textual = switches.textual and switches.interaction.startswith("att")  # else words are not scored at all
+        self.tagger = switches.tagger if self.textual else None
         self.temporal = None
-        if config.header == "seqtransf":
-            self.temporal = TemporalTransformer(dim, config.layers, config.frames)
+        if switches.header == "seqtransf":
+            self.temporal = TemporalTransformer(dim, switches.layers, switches.frames)
         self.word_weights = self.frame_weights = None
-        if config.interaction.endswith("wti"):
-            self.frame_weights = TokenWeights(dim, config.hidden)
-            if config.interaction == "att_wti":  # of one sentence every weight is 1
-                self.word_weights = TokenWeights(dim, config.hidden)
+        if switches.interaction.endswith("wti"):
+            self.frame_weights = TokenWeights(dim, switches.hidden)
+            if switches.interaction == "att_wti":  # of one sentence every weight is 1
+                self.word_weights = TokenWeights(dim, switches.hidden)
         self.word_importance = self.frame_importance = None
-        if config.partial != "off":
-            self.word_importance = Importance(dim, asking=config.frames, asked=config.words)
-        if config.partial in ("all", "video"):
-            self.frame_importance = Importance(dim, asking=1, asked=config.frames)
+        if switches.partial != "off":
+            self.word_importance = Importance(dim, asking=switches.frames, asked=switches.words)
+        if switches.partial in ("all", "video"):
+            self.frame_importance = Importance(dim, asking=1, asked=switches.frames)
 
     def start_from(self, backbone: Backbone) -> None:
         """The temporal blocks start as the first of CLIP's text tower, where the backbone has such."""
@@ -134,18 +150,18 @@ class DMAE(Method):
 
     def encode_text(self, words: Words) -> Tokens:
         vectors = unit(words.vectors)
-        counts = words.mask.to(fp32(vectors[:0]).dtype)  # u: 0 for padding, 1, 2 for content words
-        if self.config.textual:
+        counts = words.mask.to(fp32(vectors[:0]).dtype)  # u: 0 for padding, 2 for content words, 1 for others
+        if self.textual:
             if words.content is None:
                 raise ValueError(
-                    "textual attention looks at content words, these texts have none told: encode them by "
-                    "a model whose method is this one, or set textual=False"
+                    "textual attention needs to know which words are content words, and `Words.content` is None: read "
+                    f"texts with Backbone.read(texts, tagger={self.tagger!r}), as Model does, or set textual=False"
                 )
             counts = counts + (words.content & words.mask)
         if self.word_weights is None:
             weights = counts / counts.sum(dim=1, keepdim=True)
         else:
-            weights = counts * self.word_weights(vectors, words.mask)  # the code's: they sum to between 1 and 2
+            weights = counts * self.word_weights(vectors, words.mask)  # as in the code they sum to between 1 and 2
         return with_whole(unit(words.sentence), Tokens(vectors, words.mask, weights=weights))
 
     def encode_video(self, frames: Frames) -> Tokens:
@@ -205,28 +221,30 @@ class DMAE(Method):
         return terms
 
     def triplets(self, text: Tokens, video: Tokens) -> dict[str, tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]]:
-        """Of matched pairs, row by row, how well the whole matches and what is left of it.
+        """How well the whole matches, and how well what is left of it does, of matched pairs, row by row.
 
-        t is the sentence, w its words, f the frames; omega and nu are weights of `Importance`.
+        t is the sentence, w its words, f the frames; omega weighs words for these frames, nu frames for this sentence
+        (`Importance`); ' is what is left without the `most_telling`. Four triplets, of which the code has three:
 
-            words   t_g = unit(sum omega w) against f,  what is left of t_g against f
-            frames  t against f,  t against what is left of f            by_words   the same with t_g
-            pooled  t against unit(sum nu f),  against what is left of that
+            words      s(t_g, f) > s(t_g', f)      t_g = unit(sum omega w)
+            frames     s(t, f)   > s(t, f')
+            by_words   s(t_g, f) > s(t_g, f')
+            pooled     <t, v_g>  > <t, v_g'>       v_g = unit(sum nu f)      s(x, f) = 1/2 [ max <x, f> + mean <x, f> ]
 
         Neither neighbours nor content words count here, as in the code.
         """
         config, found = self.config, {}
         sentence, words, word_mask = fp32(text.vectors[:, 0]), fp32(text.vectors[:, 1:]), text.mask[:, 1:]
         frames, frame_mask = fp32(video.vectors[:, 1:]), video.mask[:, 1:]
-        asking, asked = frame_mask, word_mask
-        if not config.masked:  # padding asks and is asked
-            asking, asked = torch.ones_like(frame_mask), torch.ones_like(word_mask)
+        of_words, of_frames = word_mask, frame_mask  # which tokens ask and are asked how much others matter
+        if not config.masked:  # in the code padding does too, with whatever features it has
+            of_words, of_frames = torch.ones_like(word_mask), torch.ones_like(frame_mask)
 
         def pooled(tokens: Tensor, weights: Tensor) -> Tensor:
             return einsum(tokens, weights, "pair token dim, pair token -> pair dim")
 
         def without(cut: Tensor) -> tuple[Tensor, Tensor]:
-            """The frames that are left: the others are no frames, or zeros that count as frames in the code."""
+            """The frames that are left. What was cut out is no frame any more; in the code it is one, of zeros."""
             if config.normalised:
                 return frames, frame_mask & ~cut
             return frames.masked_fill(cut[..., None], 0), frame_mask
@@ -235,7 +253,7 @@ class DMAE(Method):
             return _likeness(one, these, real, config.masked)
 
         assert self.word_importance is not None  # it is there unless `partial` is "off"
-        omega = self.word_importance(frames, asking, words, asked)
+        omega = self.word_importance(frames, of_frames, words, of_words)
         by_words = unit(pooled(words, omega))
         if config.partial in ("all", "text"):
             kept = omega.masked_fill(most_telling(omega, config.mass, config.always), 0)
@@ -243,7 +261,7 @@ class DMAE(Method):
             found["words"] = likeness(by_words), likeness(left)
         if config.partial in ("all", "video"):
             assert self.frame_importance is not None
-            nu = self.frame_importance(sentence[:, None], asked[:, :1], frames, asking)
+            nu = self.frame_importance(sentence[:, None], text.mask[:, :1], frames, of_frames)
             cut = most_telling(nu, config.mass, config.always)
             rest, real = without(cut)
             found["frames"] = likeness(sentence), likeness(sentence, rest, real)
@@ -261,13 +279,14 @@ class Importance(nn.Module):
         q' = M q (one mixed query a token)     z = LN([q' ; k]), one mean and deviation for all tokens of a row
         w  = sigmoid(b . gelu(A z)),  over their sum
 
-    DMAE's weight predictor as the authors' code has it, save that padding counts for nothing (there it counts). Its
-    sizes are the most tokens that may ask and be asked; rows and columns of fewer are cut from it.
+    DMAE's weight predictor as the authors' code has it, except that what the masks leave out counts for nothing (the
+    code has no masks). `asking` and `asked` are the most tokens there may be; fewer take the first rows and columns.
 
     >>> ask = Importance(4, asking=2, asked=3)
-    >>> one, three = torch.ones(1, 2).bool(), torch.tensor([[True, True, False]])
-    >>> ask(torch.randn(1, 2, 4), one, torch.randn(1, 3, 4), three).sum().item()
-    1.0
+    >>> _ = nn.init.zeros_(ask.last.weight)  # b = 0: nothing matters more than anything else
+    >>> two, three = torch.ones(1, 2).bool(), torch.tensor([[True, True, False]])
+    >>> ask(torch.randn(1, 2, 4), two, torch.randn(1, 3, 4), three).tolist()
+    [[0.5, 0.5, 0.0]]
     """
 
     def __init__(self, dim: int, asking: int, asked: int):
@@ -289,18 +308,16 @@ class Importance(nn.Module):
         query, token = asking.shape[1], asked.shape[1]
         if token > most[0] or query > most[1]:
             raise ValueError(
-                f"{query} tokens ask of {token}, made for at most {most[1]} of {most[0]}: cut or sample fewer, or "
-                "configure more words and frames"
+                f"{query} tokens ask {token}, but the weight predictor was made for {most[1]} that ask {most[0]}: cut "
+                "texts, sample fewer frames, or configure more `words` and `frames`"
             )
         asking = asking.masked_fill(~asking_mask[..., None], 0)
         mixed = einsum(self.mixed.weight[:token, :query], asking, "token query, pair query dim -> pair token dim")
         both = torch.cat([mixed, asked], dim=2).masked_fill(~asked_mask[..., None], 0)
         count = asked_mask.sum(dim=1)[:, None, None] * both.shape[2]
-        centred = both - both.sum(dim=(1, 2), keepdim=True) / count
-        deviation = (
-            centred.masked_fill(~asked_mask[..., None], 0).square().sum(dim=(1, 2), keepdim=True) / count + 1e-5
-        ).sqrt()
-        normed = centred / deviation * self.scale[:token] + self.shift[:token]
+        centred = (both - both.sum(dim=(1, 2), keepdim=True) / count).masked_fill(~asked_mask[..., None], 0)
+        variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
+        normed = centred / (variance + 1e-5).sqrt() * self.scale[:token] + self.shift[:token]
         worth = self.last(gelu(self.hidden(normed)))[..., 0].sigmoid().masked_fill(~asked_mask, 0)
         return worth / worth.sum(dim=1, keepdim=True)
 
@@ -336,9 +353,8 @@ def _likeness(
     """
     products = einsum(one, frames, "pair dim, pair frame dim -> pair frame").masked_fill(~mask, 0)
     best = (products.masked_fill(~mask, -INFINITY) if masked else products).amax(dim=1)
-    return (
-        best + products.sum(dim=1) / mask.sum(dim=1).clamp_min(1)
-    ) / 2  # all may be cut out where padding has weight
+    mean = products.sum(dim=1) / mask.sum(dim=1).clamp_min(1)  # where padding has weight, all real ones may be cut out
+    return (best + mean) / 2
 
 
 def _dots(one: Float[Tensor, "pair dim"], other: Float[Tensor, "pair dim"]) -> Float[Tensor, "pair"]:

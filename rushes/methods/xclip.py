@@ -99,8 +99,8 @@ class XCLIP(Method):
     def score_within(self, text: Tokens, video: Tokens, budget_bytes: int) -> Float[Tensor, "text video"]:
         word = text.vectors.shape[1] * self.dim * fp32(text.vectors[:0]).element_size()
         some = max(1, budget_bytes // 4 // word)  # words times A, of so many texts at a time
-        parts = [self._score(text[row : row + some], video, budget_bytes // 8) for row in range(0, len(text), some)]
-        return torch.cat(parts)
+        rows = range(0, max(1, len(text)), some)
+        return torch.cat([self._score(text[row : row + some], video, budget_bytes // 8) for row in rows])
 
     def _score(self, text: Tokens, video: Tokens, block_bytes: int) -> Float[Tensor, "text video"]:
         config, block_bytes = self.config, min(block_bytes, 2 << 20) if text.mask.device.type == "cpu" else block_bytes
