@@ -231,8 +231,20 @@ class CrossAttentionPool(nn.Module):
         """
         queries = fp32(queries)
         targets = unit(queries if targets is None else fp32(targets))
+        most = max(1, budget_bytes // (6 * queries.shape[1] * queries.element_size()))  # queries made ready at once
         if queries.device.type == "cpu":
             budget_bytes = min(budget_bytes, 32 << 20)  # more misses the caches: 256 MB took twice as long
+        parts = zip(queries.split(most), targets.split(most), strict=True)
+        return torch.cat([self._cosines(*part, sets, mask, budget_bytes // 2) for part in parts])
+
+    def _cosines(
+        self,
+        queries: Float[Tensor, "query dim"],
+        targets: Float[Tensor, "query dim"],
+        sets: Float[Tensor, "set token dim"],
+        mask: Bool[Tensor, "set token"],
+        budget_bytes: int,
+    ) -> Float[Tensor, "query set"]:
         token, dim = sets.shape[1:]
         terms = token * self.heads + 3  # and the constants of `_ways`
         # dropout draws anew for each pair; and with very many tokens quadratic forms cost more than maps
@@ -244,20 +256,26 @@ class CrossAttentionPool(nn.Module):
         some = max(1, budget_bytes // (of_set + block * of_pair))
         asked = self.query(self.norm_input(queries))
         ways = None if mapped else self._ways()
-        aims = targets if ways is None else ways[-1].aims(targets)
-        columns = []
+        aims = None if ways is None else ways[-1].aims(targets)
+        columns = [queries.new_empty(len(queries), 0)]
         for part, real in zip(sets.split(some), mask.split(some), strict=True):
             tokens = self.norm_input(fp32(part).masked_fill(~real[..., None], 0))
             keys, values = self.key(tokens), self.value(tokens).unflatten(2, (self.heads, -1))
             forms = None if ways is None else [way(values) for way in ways]
-            rows = []
-            for first in range(0, max(1, len(queries)), block):
+            rows = [queries.new_empty(0, len(part))]
+            for first in range(0, len(queries), block):
                 these = slice(first, first + block)
                 shares = self._shares(asked[these], keys, real)
-                if ways is None or forms is None:
-                    rows.append(torch.einsum("qd,sqd->qs", aims[these], unit(self._mapped(shares, values))))
-                else:
-                    rows.append(self._by_forms(shares, ways[-1].products(values, aims[:, these]), *forms))
+                if ways is None or aims is None or forms is None:
+                    rows.append(self._through_maps(shares, values, targets[these]))
+                    continue
+                found, sure = self._by_forms(shares, ways[-1].products(values, aims[:, these]), *forms)
+                for place in (~sure.all(dim=0)).nonzero().flatten().tolist():  # rare: what was pooled cancels out
+                    one = slice(place, place + 1)
+                    exact = self._through_maps(shares[one], values[one], targets[these])
+                    repaired = torch.where(sure[:, one], found[:, one], exact)
+                    found = torch.cat([found[:, :place], repaired, found[:, place + 1 :]], dim=1)
+                rows.append(found)
             columns.append(torch.cat(rows))
         return torch.cat(columns, dim=1)
 
@@ -278,6 +296,9 @@ class CrossAttentionPool(nn.Module):
         found = torch.einsum("shlq,slhe->sqhe", shares, values).flatten(2)
         pooled = self.norm_pooled(self.pooled(found))
         return self.norm_output(pooled + drop(self.forth(pooled), self.dropout, self.training))
+
+    def _through_maps(self, shares: Tensor, values: Tensor, targets: Tensor) -> Float[Tensor, "query set"]:
+        return torch.einsum("qd,sqd->qs", targets, unit(self._mapped(shares, values)))
 
     def _ways(self) -> tuple[_Way, _Way, _Way]:
         """From attended values to what the three lengths and the scores are of, D-dimensional each.
@@ -314,17 +335,20 @@ class CrossAttentionPool(nn.Module):
         pooled: Float[Tensor, "set p p"],
         mapped: Float[Tensor, "set m m"],
         output: Float[Tensor, "set term term"],
-    ) -> Float[Tensor, "query set"]:
-        """The cosine, from Gram matrices and products with the targets: weights are a, 1, s2, s2 s3."""
+    ) -> tuple[Float[Tensor, "query set"], Bool[Tensor, "query set"]]:
+        """The cosine, from Gram matrices and products with the targets: weights a, 1, s2, s2 s3. And is it sure?"""
         dim = self.query.in_features
         weights = shares.flatten(1, 2)
         weights = torch.cat([weights, torch.ones_like(weights[:, :1])], dim=1)
-        deviation = (_quadratic(pooled, weights) / dim + self.norm_pooled.eps).sqrt()
+        square, sure = _quadratic(pooled, weights)
+        deviation = (square / dim + self.norm_pooled.eps).sqrt()
         weights = torch.cat([weights, deviation], dim=1)
-        deviation = (_quadratic(mapped, weights) / dim + self.norm_output.eps * deviation**2).sqrt()
+        square, sure_too = _quadratic(mapped, weights)
+        deviation = (square / dim + self.norm_output.eps * deviation**2).sqrt()
         weights = torch.cat([weights, deviation], dim=1)
-        length = _quadratic(output, weights)[:, 0].clamp_min(1e-24).sqrt()
-        return ((toward * weights).sum(dim=1) / length).T
+        square, sure_at_last = _quadratic(output, weights)
+        length = square[:, 0].clamp_min(1e-24).sqrt()
+        return ((toward * weights).sum(dim=1) / length).T, (sure & sure_too & sure_at_last)[:, 0].T
 
 
 class _Way:
@@ -370,6 +394,12 @@ def _centred(tensor: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape
 
 def _quadratic(
     form: Float[Tensor, "set term term"], weights: Float[Tensor, "set term query"]
-) -> Float[Tensor, "set 1 query"]:
-    """w^T F w for each query; a Gram matrix's is never negative, but for rounding."""
-    return ((form @ weights) * weights).sum(dim=1, keepdim=True).clamp_min(0)
+) -> tuple[Float[Tensor, "set 1 query"], Bool[Tensor, "set 1 query"]]:
+    """w^T F w for each query, of a Gram matrix and weights that are not negative; and whether digits enough are left.
+
+    The vectors that F is of may cancel out. Below a thousandth of what they would be side by side, rounding is felt in
+    the fourth digit; n vectors at right angles and of equal weight are at 1/n.
+    """
+    square = ((form @ weights) * weights).sum(dim=1, keepdim=True).clamp_min(0)
+    lengths = form.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()[:, None]
+    return square, square > 1e-3 * (lengths @ weights).square()

@@ -317,7 +317,7 @@ def _blocks(
     """Products of words and frames, of so many texts and videos that they hold some `block_bytes`; one pair at least.
 
     Videos come last in memory: sums and maxima over words or frames then run along it. Padding is `without_padding`.
-    Videos are made ready for as many blocks as take 16 times as much.
+    Videos are made ready for many blocks at a time, which take up to 16 times as much, 32 MB at most.
     """
     if block_bytes is None:
         block_bytes = 2 << 20 if text.device.type == "cpu" else 256 << 20
@@ -325,7 +325,8 @@ def _blocks(
     pairs = max(1, block_bytes // (text.shape[1] * video.shape[1] * item))
     height = max(1, min(len(text), math.isqrt(pairs)))
     width = max(1, pairs // height)
-    ready = max(1, 16 * block_bytes // (video.shape[1] * dim * item) // width) * width
+    held = max(block_bytes, min(16 * block_bytes, 32 << 20))
+    ready = max(1, held // (video.shape[1] * dim * item) // width) * width
     for first in range(0, len(video), ready):
         columns = [
             slice(left, min(left + width, len(video))) for left in range(first, min(first + ready, len(video)), width)

@@ -100,10 +100,12 @@ class XCLIP(Method):
         word = text.vectors.shape[1] * self.dim * fp32(text.vectors[:0]).element_size()
         some = max(1, budget_bytes // 4 // word)  # words times A, of so many texts at a time
         rows = range(0, max(1, len(text)), some)
-        return torch.cat([self._score(text[row : row + some], video, budget_bytes // 8) for row in rows])
+        return torch.cat([self._score(text[row : row + some], video, budget_bytes // 32) for row in rows])
 
     def _score(self, text: Tokens, video: Tokens, block_bytes: int) -> Float[Tensor, "text video"]:
-        config, block_bytes = self.config, min(block_bytes, 2 << 20) if text.mask.device.type == "cpu" else block_bytes
+        config = self.config
+        if text.mask.device.type == "cpu":
+            block_bytes = min(block_bytes, 2 << 20)  # what its cache holds
         sentence, words, word_mask = fp32(text.vectors[:, 0]), fp32(text.vectors[:, 1:]), text.mask[:, 1:]
         whole, frames, frame_mask = video.vectors[:, 0], video.vectors[:, 1:], video.mask[:, 1:]
         if not config.masked:

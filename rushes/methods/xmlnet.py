@@ -296,7 +296,7 @@ class XMLNet(Method):
     ) -> Float[Tensor, "text video"]:
         item = fp32(words[:0]).element_size()
         some = max(1, budget_bytes // 4 // (words.shape[1] * self.dim * item))  # texts whose words times A are held
-        block = min(budget_bytes // 8, 2 << 20) if words.device.type == "cpu" else budget_bytes // 8
+        block = min(budget_bytes // 32, 2 << 20) if words.device.type == "cpu" else budget_bytes // 32
         parts = [
             attention_over_similarity(
                 fp32(part) @ self.words_to_frames,

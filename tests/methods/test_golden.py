@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,38 +12,15 @@ from torch import Tensor
 from rushes.backbones.base import Frames, Words
 from rushes.losses import info_nce
 from rushes.methods.meanpool import MeanPool
+from rushes.methods.seqtransf import SeqTransf
 from rushes.methods.wti import WTI
+from rushes.methods.xpool import XPool
 from rushes.similarity import unit, weighted_token_interaction
-
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "golden"
-
-
-def golden(file: str) -> dict[str, Tensor]:
-    """The arrays of a golden file, floats as float64; the test is skipped where there is none."""
-    if not (FOLDER / file).is_file():
-        pytest.skip(f"no golden values {file} beside the repository")
-    with np.load(FOLDER / file, allow_pickle=False) as arrays:
-        loaded = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    return {name: value.double() if value.is_floating_point() else value for name, value in loaded.items()}
-
-
-def close(found: Tensor, wanted: Tensor, within: float = 1e-9) -> None:
-    assert found.shape == wanted.shape
-    assert (found.double() - wanted).abs().max() < within
-
+from tests.methods.golden import POOL, close, golden, inputs, temporal, weights
 
 # --- WTI, against DRL ------------------------------------------------------------------------------------------------
 
 ARCHITECTURES = {"wti": 0, "wti_arch2": 1}
-
-
-def features(arrays: dict[str, Tensor], case: str) -> tuple[Words, Frames]:
-    words, frames = arrays[f"{case}.input.words_raw"], arrays[f"{case}.input.frames_raw"]
-    spans = torch.arange(frames.shape[1] + 1.0).unfold(0, 2, 1).double().expand(len(frames), -1, -1)
-    return (
-        Words(words, arrays[f"{case}.input.word_mask"].bool(), words[:, 0]),
-        Frames(frames, arrays[f"{case}.input.frame_mask"].bool(), spans),
-    )
 
 
 def wti(arrays: dict[str, Tensor], hidden: int) -> WTI:
@@ -64,7 +40,7 @@ def wti(arrays: dict[str, Tensor], hidden: int) -> WTI:
 @pytest.mark.parametrize("case", ["nopad", "padpos"])
 def test_wti_scores_are_the_authors_where_their_masking_does_no_harm(case, variant):
     arrays = golden("drl.npz")
-    method, (words, frames) = wti(arrays, ARCHITECTURES[variant]), features(arrays, case)
+    method, (words, frames) = wti(arrays, ARCHITECTURES[variant]), inputs(arrays, case)
     close(method.score(method.encode_text(words), method.encode_video(frames)), arrays[f"{case}.{variant}.f64"])
 
 
@@ -72,7 +48,7 @@ def test_wti_scores_are_the_authors_where_their_masking_does_no_harm(case, varia
 @pytest.mark.parametrize("case", ["nopad", "pad", "padpos"])
 def test_token_weights_are_the_authors(case, variant):
     arrays = golden("drl.npz")
-    method, (words, frames) = wti(arrays, ARCHITECTURES[variant]), features(arrays, case)
+    method, (words, frames) = wti(arrays, ARCHITECTURES[variant]), inputs(arrays, case)
     text, video = method.encode_text(words), method.encode_video(frames)
     assert text.weights is not None
     assert video.weights is not None
@@ -83,7 +59,7 @@ def test_token_weights_are_the_authors(case, variant):
 @pytest.mark.parametrize("case", ["nopad", "padpos"])
 def test_equal_weights_give_their_token_interaction(case):
     arrays = golden("drl.npz")
-    words, frames = features(arrays, case)
+    words, frames = inputs(arrays, case)
     equal = [mask.double() / mask.sum(dim=1, keepdim=True) for mask in (words.mask, frames.mask)]
     scores = weighted_token_interaction(unit(words.vectors), unit(frames.vectors), words.mask, frames.mask, *equal)
     close(scores, arrays[f"{case}.ti.f64"])
@@ -100,7 +76,7 @@ def masked_by_zeros(words: Words, frames: Frames, a: Tensor, b: Tensor) -> Tenso
 @pytest.mark.parametrize("variant", ARCHITECTURES)
 def test_with_padding_only_their_zeros_are_between_us(variant):
     arrays = golden("drl.npz")
-    method, (words, frames) = wti(arrays, ARCHITECTURES[variant]), features(arrays, "pad")
+    method, (words, frames) = wti(arrays, ARCHITECTURES[variant]), inputs(arrays, "pad")
     text, video = method.encode_text(words), method.encode_video(frames)
     assert text.weights is not None
     assert video.weights is not None
@@ -122,11 +98,8 @@ def test_info_nce_is_their_loss():
 
 def test_mean_pooling_is_the_authors():
     arrays = golden("clip4clip.npz")
-    sentence, vectors = arrays["meanP.input.sentence_raw"], arrays["meanP.input.frames_raw"]
-    mask = arrays["meanP.input.frame_mask"].bool()
-    assert mask.sum(dim=1).tolist() == [6, 3, 5, 1]
-    frames = Frames(vectors, mask, torch.zeros(4, 6, 2).double())
-    words = Words(sentence[:, None], torch.ones(5, 1, dtype=torch.bool), sentence)
+    words, frames = inputs(arrays, "meanP")
+    assert frames.mask.sum(dim=1).tolist() == [6, 3, 5, 1]
     method = MeanPool(16).double()
     text, video = method.encode_text(words), method.encode_video(frames)
     kappa = arrays["meanP.weight.clip.logit_scale"].exp()  # 100.0000064, of an fp32 logarithm
@@ -137,3 +110,73 @@ def test_mean_pooling_is_the_authors():
     loss = method.loss(text[:4], video, torch.eye(4, dtype=torch.bool))["nce"]
     close(loss, arrays["meanP.loss_of_first4.f64"], within=1e-5)  # our temperature is 100, theirs 6e-6 above
     assert math.isclose(float(kappa), 100.0000064, rel_tol=1e-9)
+
+
+# --- the temporal transformer, against CLIP4Clip ---------------------------------------------------------------------
+
+
+def test_seqtransf_is_the_authors():
+    """Two blocks of two heads over 6, 3, 5 and 1 real frames; their padded frames hold numbers, ours nothing."""
+    arrays = golden("clip4clip.npz")
+    words, frames = inputs(arrays, "seqTransf")
+    method = SeqTransf(128, SeqTransf.Config(layers=2)).double().eval()
+    method.temporal.load_state_dict(temporal(arrays, "seqTransf", layers=2, positions=77))
+    seen = method.temporal(frames.vectors, frames.mask)
+    close(seen[frames.mask], arrays["seqTransf.frames_after_residual.f64"][frames.mask])
+    close((seen - frames.vectors)[frames.mask], arrays["seqTransf.transformer_only.f64"][frames.mask])
+    assert not bool(seen[~frames.mask].any())
+
+    text, video = method.encode_text(words), method.encode_video(frames)
+    kappa = arrays["seqTransf.weight.clip.logit_scale"].exp()
+    close(video.vectors[:, 0], arrays["seqTransf.video_unit.f64"])
+    scores = method.score(text, video)
+    close(scores * kappa, arrays["seqTransf.logits.f64"])
+    close(info_nce(scores[:4], scale=kappa), arrays["seqTransf.loss_of_first4.f64"])
+    loss = method.loss(text[:4], video, torch.eye(4, dtype=torch.bool))
+    assert set(loss) == {"nce"}
+    close(loss["nce"], arrays["seqTransf.loss_of_first4.f64"], within=1e-5)
+
+
+# --- X-Pool ----------------------------------------------------------------------------------------------------------
+
+
+def xpool(arrays: dict[str, Tensor], case: str, dim: int) -> XPool:
+    config = replace(XPool.Config.released(), heads=int(arrays[f"{case}.heads"]))
+    method = XPool(dim, config).double().eval()
+    method.pool.load_state_dict(weights(arrays, case, POOL))
+    return method
+
+
+@pytest.mark.parametrize(("case", "dim"), [("one_head", 32), ("two_heads_of_64", 128), ("one_head_identity_init", 32)])
+def test_xpool_is_the_authors(case, dim):
+    arrays = golden("xpool.npz")
+    words, frames = inputs(arrays, case)
+    method = xpool(arrays, case, dim)
+    text, video = method.encode_text(words), method.encode_video(frames)
+    close(method.pool(words.sentence, frames.vectors, frames.mask), arrays[f"{case}.pooled_video.f64"])
+    close(method.score(text, video), arrays[f"{case}.similarity.f64"])
+    loss = method.loss(text[:4], video, torch.eye(4, dtype=torch.bool))
+    assert set(loss) == {"nce"}
+    close(loss["nce"], arrays[f"{case}.loss_of_first4_scale100.f64"], within=1e-5)  # e^(fp32 ln 100) is above 100
+    close(info_nce(method.score(text[:4], video), scale=100.0), arrays[f"{case}.loss_of_first4_scale100.f64"])
+    if case == "one_head_identity_init":  # and that is how ours starts
+        close(XPool(dim).double().eval().score(text, video), arrays[f"{case}.similarity.f64"])
+
+
+def test_the_summary_of_xpool_is_not_their_average_pooling():
+    """Theirs is the mean of raw frames, in which long ones count more; ours of unit frames."""
+    arrays = golden("xpool.npz")
+    words, frames = inputs(arrays, "one_head")
+    method = xpool(arrays, "one_head", 32)
+    theirs = arrays["one_head.average_pooling_similarity.f64"]
+    close(unit(words.sentence) @ unit(frames.vectors.mean(dim=1)).T, theirs)
+    ours = method.summary(method.encode_text(words)) @ method.summary(method.encode_video(frames)).T
+    assert 1e-3 < (ours - theirs).abs().max() < 0.2
+
+
+def test_xpool_scores_many_captions_as_the_authors():
+    arrays = golden("xpool.npz")
+    words, frames = inputs(arrays, "many_captions")
+    method = XPool(32).double().eval()  # their identity weights are our start
+    scores = method.score(method.encode_text(words), method.encode_video(frames))
+    close(scores, arrays["many_captions.similarity_caption_by_video.f64"])
