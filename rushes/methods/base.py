@@ -89,6 +89,7 @@ class Method(nn.Module, ABC):
 
     config: Any  # the subclass's own Config; `Any`, so that its switches need no cast
     needs_training: ClassVar[bool] = True  # False: scores are meaningful on a pre-trained backbone as it is
+    blocked: ClassVar[bool] = False  # True: `score` itself takes pairs in small blocks, however many there are
     tagger: str | None = None  # how content words are told (rushes/tagging.py), if `Words.content` is looked at
     statistics: dict[str, float]  # of the last step, to be logged; no part of the loss
 
@@ -127,18 +128,20 @@ class Method(nn.Module, ABC):
     def score_within(self, text: Tokens, video: Tokens, budget_bytes: int) -> Float[Tensor, "text video"]:
         """`score` of any number of texts and videos, holding at most some `budget_bytes` beside tokens and result.
 
-        This default calls `score` on tiles. A method whose `score` works on each side before it pairs them overrides
-        it, so that this work is done once an item and not once a tile.
+        This default calls `score` on tiles: square ones, or if the method is `blocked`, of some texts with all videos.
+        A method whose `score` does much for each side before it pairs them overrides it, so that this is done once.
         """
+        texts, videos = len(text), len(video)
         dim, item = text.vectors.shape[2], fp32(text.vectors[:0]).element_size()
-        words, frames = text.mask.shape[1], video.mask.shape[1]
-        # a text-conditioned vector or all products of a pair, and four of these alive at once
-        pair = 4 * item * max(dim, words * frames)
-        side = max(1, math.isqrt(budget_bytes // pair))
-        rows, columns = min(side, len(text)), min(side, len(video))
-        scores = torch.empty(len(text), len(video), dtype=fp32(text.vectors[:0]).dtype, device=text.vectors.device)
-        for top in range(0, len(text), max(1, rows)):
-            for left in range(0, len(video), max(1, columns)):
+        if self.blocked and budget_bytes >= 64 << 20:  # blocks themselves hold half of that
+            rows, columns = max(1, budget_bytes // (16 * item * max(1, videos))), max(1, videos)
+        else:
+            # all products of a pair, or a text-conditioned vector, and four of these alive at once
+            pair = 4 * item * max(dim, text.mask.shape[1] * video.mask.shape[1])
+            rows = columns = max(1, math.isqrt(budget_bytes // pair))
+        scores = torch.empty(texts, videos, dtype=fp32(text.vectors[:0]).dtype, device=text.vectors.device)
+        for top in range(0, texts, rows):
+            for left in range(0, videos, columns):
                 tile = self.score(text[top : top + rows], video[left : left + columns])
                 scores[top : top + rows, left : left + columns] = tile
         return scores

@@ -124,6 +124,8 @@ class DMAE(Method):
                 broken["gradients reach every parameter"] = reason
             return broken
 
+    blocked = True
+
     def __init__(self, dim: int, config: Config | None = None):
         super().__init__(dim, config)
         switches = self.config

@@ -88,6 +88,8 @@ class HCMI(Method):
         def views(self) -> int:
             return 2 if self.denoise else 1
 
+    blocked = True
+
     def __init__(self, dim: int, config: Config | None = None):
         super().__init__(dim, config)
         self.temporal = None

@@ -45,6 +45,8 @@ class WTI(Method):
             """What the paper's text says, which for this part is what the code does."""
             return cls.released()
 
+    blocked = True
+
     def __init__(self, dim: int, config: Config | None = None):
         super().__init__(dim, config)
         self.word_weights = TokenWeights(dim, self.config.hidden)
