@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rushes.cli import check, data, index, info, metrics, names, search
+from rushes.cli import check, compare, data, evaluate, features, index, info, leaks, metrics, names, search, train
 
 app = typer.Typer(
     name="rushes",
@@ -21,7 +21,12 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.command("features")(features.features)
 app.command("metrics")(metrics.metrics)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("leaks")(leaks.leaks)
+app.command("train")(train.train)
 app.command("methods")(names.methods)
 app.command("models")(names.models)
 app.add_typer(data.app, name="data")

@@ -58,6 +58,50 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command("reels")
+def reels(
+    pictures: Annotated[
+        Path,
+        typer.Option(
+            help="A folder of captioned pictures: Flickr8k, or with captions.csv (picture, caption and maybe split).",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write.", file_okay=False, show_default=False)],
+    protocol: Annotated[str, typer.Option(help="shot, paragraph or order.")] = "shot",
+    split: Annotated[
+        list[str] | None, typer.Option(help="train, val or test; may be given more than once.", show_default="all")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Reels a split.", min=1, show_default="as in the benchmark")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other reels.", min=0)] = 0,
+    render: Annotated[bool, typer.Option("--render", help="Draw the mp4 files, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compose videos of captioned pictures, and write them as a benchmark that `folder` reads."""
+    from rushes.data.rendered import write
+
+    with bar("reels") as show:
+        done = write(
+            pictures,
+            out,
+            protocol,
+            splits=split,
+            count=count,
+            seed=seed,
+            films=render,
+            on_progress=(lambda now, total, reel: show(now, total, reel, now)) if show else None,
+        )
+    for note in done.notes:
+        typer.echo(note, err=True)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        for name, videos in done.videos.items():
+            typer.echo(f"{name:<6}{videos:>7,} videos  {done.captions[name]:>8,} captions")
+
+
 @contextmanager
 def _reader() -> Iterator[Callable[[Path], str | None]]:
     """Tells what is wrong with a video file, by decoding up to its first frame in a process that may hang or crash."""

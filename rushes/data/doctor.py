@@ -109,7 +109,7 @@ def examine(
     """
     root = Path(root)
     parser = find(name)
-    if not hasattr(parser, "parse"):
+    if name == "reels":
         others = ", ".join(one for one in NAMES if one != name)
         raise LookupError(f"{name} is made here, not downloaded: there is nothing to examine; the doctor sees {others}")
     if protocol is not None and protocol not in parser.PROTOCOLS:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rushes.cli import app
-from rushes.data import NAMES, find
+from rushes.data import NAMES
 from rushes.data.doctor import Broken, Copies, Overlap, examine
 from tests.data.conftest import ANNOTATIONS
 from tests.video.films import film
@@ -165,9 +165,8 @@ def test_a_name_or_protocol_that_there_is_not_lists_those_there_are(tmp_path):
         examine("msvd", tmp_path, "x")
     with pytest.raises(LookupError, match="it has activitynet, didemo"):
         examine("vatex", tmp_path)
-    if not hasattr(find("reels"), "parse"):
-        with pytest.raises(LookupError, match="the doctor sees activitynet"):
-            examine("reels", tmp_path)
+    with pytest.raises(LookupError, match="the doctor sees activitynet"):
+        examine("reels", tmp_path)
 
 
 def test_the_command_finds_what_does_not_decode(bench):
