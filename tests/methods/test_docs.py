@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rushes import registry
 from rushes.train.laws import BUILT, LAWS, TWO_PROCESSES, check
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text()
@@ -27,5 +28,11 @@ def test_the_example_keeps_every_law(late):
 
 
 def test_the_page_names_every_law():
-    told = re.findall(r"^\| ([^|]+?) \|", PAGE, flags=re.MULTILINE)[1:]
+    laws = PAGE.partition("## The laws")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| ([^|]+?) \|", laws, flags=re.MULTILINE)[1:]
     assert [law for law in told if law != "---"] == [*LAWS, TWO_PROCESSES]
+
+
+def test_the_page_names_every_method():
+    there = PAGE.partition("## What there is")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", there, flags=re.MULTILINE)) == registry.names("methods")
