@@ -44,7 +44,7 @@ def gather_tokens(tokens: Tokens) -> Tokens:
     return wide._each(lambda tensor: _rows(tensor, batches))
 
 
-def gather_numbers(numbers: Int[Tensor, "item"]) -> Int[Tensor, "all_items"]:
+def gather_numbers(numbers: Int[Tensor, "item *rest"]) -> Int[Tensor, "all_items *rest"]:
     """All processes' integers in the order of their ranks."""
     return _rows(numbers, [shape[0] for shape in _shapes(numbers)])
 
