@@ -323,8 +323,9 @@ def _blocks(
         block_bytes = 2 << 20 if text.device.type == "cpu" else 256 << 20
     item, dim = fp32(text[:0]).element_size(), text.shape[2]
     pairs = max(1, block_bytes // (text.shape[1] * video.shape[1] * item))
-    height = max(1, min(len(text), math.isqrt(pairs)))
-    width = max(1, pairs // height)
+    # a power of two of videos: products with 37 of them took 1.3 times as long as with 64
+    height = max(1, min(len(text), pairs >> math.ceil(math.log2(pairs) / 2)))
+    width = 1 << int(math.log2(max(1, pairs // height)))
     held = max(block_bytes, min(16 * block_bytes, 32 << 20))
     ready = max(1, held // (video.shape[1] * dim * item) // width) * width
     for first in range(0, len(video), ready):
