@@ -224,7 +224,7 @@ BROKEN = {
         """
         class Broken(WTI):
             def score(self, text, video):
-                return super().score(text, video).log()
+                return (super().score(text, video) - 5).log()
         """,
     ),
     "a summary of any length": (
