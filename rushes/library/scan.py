@@ -8,13 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# fmt: off
-SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2ts",
-    ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm",
-    ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-})
-# fmt: on
+from rushes.data.base import ENDINGS
+
 BLOCK_BYTES = 1 << 20
 WHOLE_BYTES = 64 << 20  # files up to this size are read whole; beyond, 64 blocks of 1 MiB spread over the file
 
@@ -45,7 +40,7 @@ def scan(folder: Path, without: Path | None = None) -> Scan:
     files: list[File] = []
     ignored = 0
     for path in _walk(folder, without):
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in ENDINGS:
             ignored += 1
             continue
         try:
