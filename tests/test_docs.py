@@ -32,6 +32,10 @@ def test_commands_and_their_options_exist(page):
         verb = line.split()[0]
         command = VERBS.commands.get(verb)  # type: ignore[attr-defined]
         assert command is not None, f"{page.name} shows `rushes {verb}`"
+        if hasattr(command, "commands"):  # a group, as `rushes data doctor`
+            verb = " ".join(line.split()[:2])
+            command = command.commands.get(line.split()[1])
+            assert command is not None, f"{page.name} shows `rushes {verb}`"
         known = {option for parameter in command.params for option in parameter.opts}
         first = re.split(r"\s{3,}| · ", line)[0]
         for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", re.sub(r'"[^"]*"', "", first)):
