@@ -25,6 +25,7 @@ from jaxtyping import Int, Shaped
 
 FORMAT = 1  # of parts and manifests; it is a part of every digest
 MANIFEST = "manifest.json"
+PATIENCE_SECONDS = 60.0  # for another process that writes; one that computes takes far longer
 
 
 def digest(what: Any) -> str:
@@ -38,11 +39,14 @@ def digest(what: Any) -> str:
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """The right to write below `out`, for one process at a time."""
+    """The right to write below `out`, for one process at a time.
+
+    Who finds nothing left to compute holds it for seconds: several trainings that start at once wait for each other.
+    """
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
         raise RuntimeError(f"another process writes features to {out}; wait for it, or give another folder") from None
     try:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -212,9 +213,18 @@ def test_texts_that_lose_their_end_are_counted(pictures, tmp_path):
     assert report.cut_texts == sum(len(caption.text.split()) > 12 for caption in split.captions) > 0
 
 
-def test_one_writer_at_a_time(pictures, tmp_path):
+def test_one_writer_at_a_time(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.0)
     with FileLock(tmp_path / ".lock"), pytest.raises(RuntimeError, match="another process writes features"):
         run(pictures, tmp_path)
+
+
+def test_who_has_nothing_to_compute_is_waited_for(pictures, tmp_path):
+    run(pictures, tmp_path)
+    lock = FileLock(tmp_path / ".lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.3, lock.release).start()
+    assert run(pictures, tmp_path).computed_frames == 0
 
 
 WORK = """
