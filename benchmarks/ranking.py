@@ -26,15 +26,13 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it
 
 import numpy as np
 import torch
+from scoring import resident, spent
 
 from rushes import registry
 from rushes.evaluate.metrics import Positives, rank
@@ -157,20 +155,6 @@ def product(texts: Tokens, videos: Tokens, part: slice) -> float:
             some = left[row : row + 1024]
             seconds += spent(lambda some=some, right=right, into=into: torch.mm(some, right, out=into[: len(some)]))
     return seconds
-
-
-def spent(work: Callable[[], object]) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
-
-
-def resident(reset: bool = False) -> int:
-    """Bytes: the largest resident set so far, or since the last reset the one now."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def parse() -> argparse.Namespace:

@@ -84,11 +84,8 @@ def weighted_token_interaction(
     """
     scores = _Scores(text, video)
     for rows, columns, products in _blocks(text, video, word_mask, frame_mask, block_bytes):
-        by_words = einsum(products.amax(dim=2), fp32(word_weights[rows]), "text word video, text word -> text video")
-        by_frames = einsum(
-            products.amax(dim=1), fp32(frame_weights[columns]), "text frame video, video frame -> text video"
-        )
-        scores.add(rows, columns, (by_words + by_frames) / 2)
+        found = _weighed(products.amax(dim=2), products.amax(dim=1), word_weights[rows], frame_weights[columns])
+        scores.add(rows, columns, found)
     return scores.whole()
 
 
@@ -146,12 +143,9 @@ def neighbour_interaction(
         beside = place.shape[:2]
         there = neighbour[columns].T.expand(*beside, -1, -1).gather(2, place)
         trust = likeness[columns].T.expand(*beside, -1, -1).gather(2, place)
-        found = (best + factor * trust * products.gather(2, there))[:, :, 0]
-        by_words = einsum(found, fp32(word_weights[rows]), "text word video, text word -> text video")
-        by_frames = einsum(
-            products.amax(dim=1), fp32(frame_weights[columns]), "text frame video, video frame -> text video"
-        )
-        scores.add(rows, columns, (by_words + by_frames) / 2)
+        by_words = (best + factor * trust * products.gather(2, there))[:, :, 0]
+        found = _weighed(by_words, products.amax(dim=1), word_weights[rows], frame_weights[columns])
+        scores.add(rows, columns, found)
     return scores.whole()
 
 
@@ -341,6 +335,18 @@ def _blocks(
             for part, side in zip(columns, frames, strict=True):
                 shape = (rows.stop - rows.start, text.shape[1], video.shape[1], part.stop - part.start)
                 yield rows, part, (words @ side.T).reshape(shape)
+
+
+def _weighed(
+    of_words: Float[Tensor, "text word video"],
+    of_frames: Float[Tensor, "text frame video"],
+    word_weights: Float[Tensor, "text word"],
+    frame_weights: Float[Tensor, "video frame"],
+) -> Float[Tensor, "text video"]:
+    """What words found and what frames found, each weighed by its side, averaged."""
+    by_words = einsum(of_words, fp32(word_weights), "text word video, text word -> text video")
+    by_frames = einsum(of_frames, fp32(frame_weights), "text frame video, video frame -> text video")
+    return (by_words + by_frames) / 2
 
 
 def _neighbours(
