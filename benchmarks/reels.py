@@ -18,7 +18,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +30,31 @@ import torch
 from filelock import FileLock, Timeout
 
 from rushes.data import load as load_data
+from rushes.data import reels
 from rushes.data.base import Split
 from rushes.evaluate.compare import Run as Compared
 from rushes.evaluate.compare import bootstrap, over_seeds, paired_bootstrap, paired_randomisation
 from rushes.evaluate.run import Evaluation, evaluate, of_scores
+from rushes.losses import connectivity, influential, potential_positives
+from rushes.methods.base import ALONE
+from rushes.methods.hcmi import HCMI
 from rushes.model import load as load_model
 from rushes.train.features import Features, compute, source_of
 from rushes.train.loop import train
-from rushes.train.material import stamp
+from rushes.train.material import Material, stamp, start
 from rushes.train.recipes import family
 from rushes.train.run import Run
+from rushes.train.source import Batches, Pool
+from rushes.types import Tokens
 
 METHODS = ("meanpool", "seqtransf", "xpool", "wti", "xclip", "xmlnet", "hcmi", "dmae")
 PROTOCOLS = {"shot": 32, "paragraph": 64, "order": 64}  # and words of a text, at most
 RATES = (1e-4, 3e-4, 1e-3)
-EPOCHS = 4
+EPOCHS = {"shot": 4, "paragraph": 2, "order": 2}
+UNSEEN, UNSEEN_EPOCHS = "unseen", 20  # of 222 reels: 40 steps
 SEEDS = 5
 ABLATION_SEEDS = 3
+PARTS = ("tuning", *PROTOCOLS, UNSEEN, "ablations")
 UNTRAINED = "best frame, untrained"
 
 # name -> method, switches: one thing is changed at a time
@@ -57,19 +65,12 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "xmlnet",
         {"terms": ("global", "frame_word"), "terms_eval": ("global", "frame_word")},
     ),
-    "xmlnet: trained on all, evaluated on two": ("xmlnet", {"terms_eval": ("global", "frame_word")}),
     "xmlnet: false negatives by pairs": ("xmlnet", {"fn_mode": "pairwise"}),
     "xmlnet: false negatives of the same video only": ("xmlnet", {"fn_mode": "known"}),
     "xmlnet: false negatives left in": ("xmlnet", {"fn_mode": "none"}),
-    "hcmi: frame-word alone": ("hcmi", {"weights": (1.0, 0.0, 0.0)}),
-    "hcmi: frame-word and clip-phrase": ("hcmi", {"weights": (0.5, 0.5, 0.0)}),
     "hcmi: no denoising": ("hcmi", {"denoise": False}),
     "hcmi: potential positives excluded": ("hcmi", {"potential": "excluded"}),
     "hcmi: no marginal samples": ("hcmi", {"marginal": 0.0}),
-    "dmae: sentence alone": ("dmae", {"interaction": "wti"}),
-    "dmae: sentence alone, no visual attention": ("dmae", {"interaction": "wti", "neighbour": 0.0}),
-    "dmae: no textual attention": ("dmae", {"textual": False}),
-    "dmae: no visual attention": ("dmae", {"neighbour": 0.0}),
     "dmae: learnt weights": ("dmae", {"interaction": "att_wti"}),
     "dmae: learnt weights, InfoNCE": ("dmae", {"interaction": "att_wti", "loss": "info_nce"}),
     "dmae: learnt weights, no triplets": ("dmae", {"interaction": "att_wti", "partial": "off", "fourth": False}),
@@ -79,6 +80,19 @@ ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "dmae",
         {"interaction": "att_wti", "loss": "info_nce", "partial": "off", "fourth": False},
     ),
+}
+
+# what only the score looks at: the whole method as it was trained, evaluated otherwise
+EVALUATED: dict[str, tuple[str, dict[str, Any]]] = {
+    "xmlnet: trained on all levels, scored by two": ("xmlnet", {"terms_eval": ("global", "frame_word")}),
+    "hcmi: frame-word alone": ("hcmi", {"weights": (1.0, 0.0, 0.0)}),
+    "hcmi: clip-phrase alone": ("hcmi", {"weights": (0.0, 1.0, 0.0)}),
+    "hcmi: video-sentence alone": ("hcmi", {"weights": (0.0, 0.0, 1.0)}),
+    "hcmi: frame-word and clip-phrase": ("hcmi", {"weights": (0.5, 0.5, 0.0)}),
+    "dmae: sentence alone": ("dmae", {"interaction": "ti"}),
+    "dmae: no textual attention": ("dmae", {"textual": False}),
+    "dmae: no visual attention": ("dmae", {"neighbour": 0.0}),
+    "dmae: sentence alone, no visual attention": ("dmae", {"interaction": "ti", "neighbour": 0.0}),
 }
 
 
@@ -102,9 +116,10 @@ class Job:
             family.reels(self.method, self.switches),
             root=str(root),
             features=str(features),
-            protocol=self.protocol,
-            words=PROTOCOLS[self.protocol],
-            epochs=EPOCHS,
+            protocol="shot" if self.protocol == UNSEEN else self.protocol,
+            words=PROTOCOLS.get(self.protocol, PROTOCOLS["shot"]),
+            epochs=UNSEEN_EPOCHS if self.protocol == UNSEEN else EPOCHS[self.protocol],
+            select="last" if self.protocol == UNSEEN else "best",
             rate=self.rate,
             seed=self.seed,
             tracker="none",
@@ -127,6 +142,13 @@ def ablations(out: Path) -> Iterator[Job]:
     for seed in range(ABLATION_SEEDS):
         for name, (method, switches) in ABLATIONS.items():
             yield Job("shot", name, chosen_rate(out, method), seed, method, switches)
+
+
+def unseen_jobs(out: Path) -> Iterator[Job]:
+    """Trained on val's reels, whose photos the backbone has never seen: no split is left to choose an epoch on."""
+    for seed in range(SEEDS):
+        for method in METHODS:
+            yield Job(UNSEEN, method, chosen_rate(out, method), seed, method)
 
 
 def chosen_rate(out: Path, method: str) -> float:
@@ -168,32 +190,60 @@ def work(jobs: Sequence[Job], root: Path, features: Path, out: Path) -> bool:
 def _do(job: Job, folder: Path, root: Path, features: Path) -> None:
     run = job.run(root, features)
     started = os.times()
-    train(run, folder, resume=folder.exists())
+    if job.protocol == UNSEEN:
+        pool = Pool(*held(str(root), "shot", "val", str(features)))
+        material = partial(_material, pool)
+        train(run, folder, resume=folder.exists(), prepare=material)
+    else:
+        train(run, folder, resume=folder.exists())
     spent = os.times()
-    split, read_features = held(str(root), job.protocol, "test", str(features))
+    assert run.protocol is not None
+    split, read_features = held(str(root), run.protocol, "test", str(features))
     model = load_model(str(folder))
     found = evaluate(model.method, split, read_features, frames=run.frames, words=run.words, repetitions=1)
     history = json.loads((folder / "history.json").read_text())
     result = {
         "job": {"protocol": job.protocol, "name": job.name, "rate": job.rate, "seed": job.seed},
         "seconds": round(spent.user + spent.system - started.user - started.system, 1),
-        "val": history["selected"]["val"],
+        "val": history["selected"].get("val"),
         "epoch": history["selected"]["epoch"] + 1,
         **plain(found),
     }
     (folder / "test.part").write_text(json.dumps(result))
     (folder / "test.part").replace(folder / "test.json")
     shutil.rmtree(folder / "checkpoints")
+    if job.protocol == "shot" and job.name == job.method and job.seed < ABLATION_SEEDS:
+        _evaluated(job, folder.parents[2], root, features)
     if job.seed:
         (
             folder / "model.safetensors"
         ).unlink()  # 110 MB each, with the backbone; one seed's models are kept to search with
+    val = f"val MRR {result['val']['t2v MRR']:.4f}" if result["val"] else " " * 14
     print(
-        f"{job.protocol:<10} {job.name:<48} {job.rate:<7g} seed {job.seed}  val MRR {result['val']['t2v MRR']:.4f}  "
+        f"{job.protocol:<10} {job.name:<48} {job.rate:<7g} seed {job.seed}  {val}  "
         f"test R@1 {result['metrics']['t2v R@1']:5.1f}  {result['seconds']:6.0f} s",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _evaluated(job: Job, out: Path, root: Path, features: Path) -> None:
+    """A trained method, scored by some of its parts."""
+    run, (split, stored) = job.run(root, features), held(str(root), "shot", "test", str(features))
+    for name, (method, switches) in EVALUATED.items():
+        folder = replace(job, name=name).folder(out)
+        if method != job.method or read(folder) is not None:
+            continue
+        whole = load_model(str(job.folder(out))).method
+        other = type(whole)(whole.dim, replace(whole.config, **switches))
+        other.load_state_dict(whole.state_dict())
+        found = evaluate(other, split, stored, frames=run.frames, words=run.words, repetitions=1)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "test.json").write_text(json.dumps(plain(found)))
+
+
+def _material(pool: Pool, run: Run, accelerator: Any) -> Material:
+    return Material(start(run), pool, None, pool.split.digest(), (), frozen="backbone.")
 
 
 def plain(found: Evaluation) -> dict[str, Any]:
@@ -237,6 +287,78 @@ def untrained(root: Path, features: Path, out: Path) -> None:
         scores = cosines.masked_fill(~frames.mask, -torch.inf).amax(dim=2)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "test.json").write_text(json.dumps(plain(of_scores(split, scores.numpy()))))
+
+
+# -------------------------------------------------------------------------------------------------------- detectors
+
+
+@torch.no_grad()
+def detectors(root: Path, features: Path, out: Path) -> None:
+    """What the trained models of seed 0 take for false negatives, over an epoch's batches, against the true ones.
+
+    A pair of a caption and a video of its batch is a true one if the video shows the caption's picture though it was
+    made for another (`reels.sharing`). Share: of the negatives, how many the detector takes; precision: how many of
+    these are true; recall: how many of the true it takes; lift: precision over the share of true ones.
+    """
+    split, stored = held(str(root), "shot", "train", str(features))
+    true: dict[int, set[int]] = {}
+    for caption, video, _ in reels.sharing(root, "shot", "train").tolist():
+        true.setdefault(caption, set()).add(video)
+    found: dict[str, dict[str, int]] = {}
+    for name in ("xmlnet", "hcmi"):
+        job = Job("shot", name, chosen_rate(out, name), 0, name)
+        method = load_model(str(job.folder(out))).method
+        batches = Batches(Pool(split, stored), job.run(root, features), views=2)
+        for step in range(batches.steps):
+            batch, (texts, videos) = batches.batch(step), batches.rows(step)
+            assert batch.second is not None
+            text = method.encode_text(batch.words)
+            first, second = method.encode_video(batch.frames), method.encode_video(batch.second)
+            positives = batch.positives(ALONE)
+            is_true = torch.tensor([[video in true.get(int(row), ()) for video in videos.tolist()] for row in texts])
+            for label, taken in _verdicts(method, text, first, second, positives).items():
+                counts = found.setdefault(label, dict.fromkeys(("negatives", "true", "taken", "right"), 0))
+                for what, pairs in (
+                    ("negatives", ~positives),
+                    ("true", is_true & ~positives),
+                    ("taken", taken & ~positives),
+                    ("right", taken & is_true & ~positives),
+                ):
+                    counts[what] += int(pairs.sum())
+    (out / "detectors.json").write_text(json.dumps(found, indent=2))
+
+
+def _verdicts(method: Any, text: Tokens, first: Tokens, second: Tokens, positives: torch.Tensor) -> dict[str, Any]:
+    """Caption by video: what each detector takes for no negative, as in training."""
+    own = positives.float()
+    if isinstance(method, HCMI):
+        alike = potential_positives(method.summary(first), method.summary(second))
+        both = {"denoising": alike, "denoising, both ways": alike & alike.T}
+        return {f"hcmi, {name}": own @ one.float() > 0 for name, one in both.items()}
+    sides = text.vectors[:, 0], first.vectors[:, 0]
+    connected = [connectivity(side) for side in sides]
+    by_texts, by_videos = (influential(one, share=method.config.prune, most=method.config.most) for one in connected)
+    verdicts = {
+        "xmlnet, connected videos": by_videos[None].expand(positives.shape),
+        "xmlnet, connected texts' videos": (own.T @ by_texts.float() > 0)[None].expand(positives.shape),
+    }
+    for theta in (0.7, 0.8, 0.9):
+        alike = [torch.nn.functional.normalize(side, dim=1) for side in sides]
+        texts, videos = ((one @ one.T > theta).float() for one in alike)
+        verdicts[f"xmlnet, pairs alike above {theta}"] = texts @ own + own @ videos > 0
+    return verdicts
+
+
+def detectors_table(out: Path) -> str:
+    lines = ["| detector | share | precision | recall | lift |", "|---|---|---|---|---|"]
+    for name, one in json.loads((out / "detectors.json").read_text()).items():
+        share, rate = one["taken"] / one["negatives"], one["true"] / one["negatives"]
+        precision = one["right"] / one["taken"] if one["taken"] else 0.0
+        lines.append(
+            f"| {name} | {100 * share:.2f} % | {100 * precision:.2f} % | {100 * one['right'] / one['true']:.1f} % | "
+            f"{precision / rate:.1f} |"
+        )
+    return "\n".join(lines) + f"\n\nOf all negatives {100 * rate:.3f} % are true pairs."
 
 
 # ----------------------------------------------------------------------------------------------------------- tables
@@ -305,15 +427,22 @@ def tables(out: Path) -> None:
         base = next(one for one in rows if one.name == "meanpool")
         if base.results:
             print(f"\n### {protocol}\n\n{table(rows, base)}")
+    rows = [row(out, UNSEEN, method, method, SEEDS) for method in METHODS]
+    nothing = read(out / "shot" / "untrained")
+    if nothing is not None and any(one.results for one in rows):
+        against = Row(UNTRAINED, None, [nothing])
+        print(f"\n### shot, trained on the photos of val\n\n{table([against, *rows], against)}")
     for paper in ("xmlnet", "hcmi", "dmae"):
         whole = row(out, "shot", paper, paper, ABLATION_SEEDS)
         parts = [
             row(out, "shot", name, method, ABLATION_SEEDS, switches)
-            for name, (method, switches) in ABLATIONS.items()
+            for name, (method, switches) in (ABLATIONS | EVALUATED).items()
             if method == paper
         ]
         if whole.results and any(one.results for one in parts):
             print(f"\n### Parts of {paper}\n\n{table([whole, *parts], whole)}")
+    if (out / "detectors.json").is_file():
+        print(f"\n### Detectors of false negatives\n\n{detectors_table(out)}")
     print("\nRates tried, MRR on val:\n")
     for method in METHODS:
         found = [read(Job("shot", method, rate, 0, method).folder(out)) for rate in RATES]
@@ -327,7 +456,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="a folder of captioned pictures, as `rushes data reels` takes it")
     parser.add_argument("--features", type=Path, help="where features are kept, as in `rushes features --out`")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--part", choices=("tuning", *PROTOCOLS, "ablations"), action="append", help="default: all")
+    parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     args = parser.parse_args()
     if args.what == "table":
         tables(args.out)
@@ -336,16 +465,22 @@ def main() -> None:
         parser.error("run needs --root and --features")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     whole = True
-    for part in args.part or ("tuning", *PROTOCOLS, "ablations"):
+    for part in args.part or PARTS:
         if part == "tuning":
             jobs = list(tuning())
+        elif part == UNSEEN:
+            jobs = list(unseen_jobs(args.out))
         elif part == "ablations":
             jobs = list(ablations(args.out))
+            for job in main_jobs("shot", args.out):
+                if job.seed == 0 and read(job.folder(args.out)) is not None:  # tuned rates are known after its training
+                    _evaluated(job, args.out, args.root, args.features)
         else:
             jobs = list(main_jobs(part, args.out))
         whole = work(jobs, args.root, args.features, args.out) and whole
     if whole:
         untrained(args.root, args.features, args.out)
+        detectors(args.root, args.features, args.out)
         tables(args.out)
     else:
         print("another process works on the rest", file=sys.stderr)
