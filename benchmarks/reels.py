@@ -272,21 +272,20 @@ def held(root: str, protocol: str, split: str, features: str) -> tuple[Split, Fe
     return benchmark[split], Features(made.folder, benchmark[split])
 
 
-def untrained(root: Path, features: Path, out: Path) -> None:
+def untrained(protocol: str, root: Path, features: Path, out: Path) -> None:
     """The sentence against each frame, the best counts: what the backbone gives without any training."""
-    for protocol in PROTOCOLS:
-        folder = out / protocol / "untrained"
-        if read(folder) is not None:
-            continue
-        split, stored = held(str(root), protocol, "test", str(features))
-        frames = stored.frames(range(len(split.videos)), 12)
-        texts = stored.words(range(len(split.captions)))
-        unit = torch.nn.functional.normalize
-        sentence, vectors = unit(texts.sentence, dim=-1), unit(frames.vectors, dim=-1)
-        cosines = torch.einsum("td,vfd->tvf", sentence, vectors)
-        scores = cosines.masked_fill(~frames.mask, -torch.inf).amax(dim=2)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "test.json").write_text(json.dumps(plain(of_scores(split, scores.numpy()))))
+    folder = out / protocol / "untrained"
+    if read(folder) is not None:
+        return
+    split, stored = held(str(root), protocol, "test", str(features))
+    frames = stored.frames(range(len(split.videos)), 12)
+    texts = stored.words(range(len(split.captions)))
+    unit = torch.nn.functional.normalize
+    sentence, vectors = unit(texts.sentence, dim=-1), unit(frames.vectors, dim=-1)
+    cosines = torch.einsum("td,vfd->tvf", sentence, vectors)
+    scores = cosines.masked_fill(~frames.mask, -torch.inf).amax(dim=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "test.json").write_text(json.dumps(plain(of_scores(split, scores.numpy()))))
 
 
 # -------------------------------------------------------------------------------------------------------- detectors
@@ -471,19 +470,16 @@ def main() -> None:
         elif part == UNSEEN:
             jobs = list(unseen_jobs(args.out))
         elif part == "ablations":
+            detectors(args.root, args.features, args.out)
             jobs = list(ablations(args.out))
             for job in main_jobs("shot", args.out):
                 if job.seed == 0 and read(job.folder(args.out)) is not None:  # tuned rates are known after its training
                     _evaluated(job, args.out, args.root, args.features)
         else:
+            untrained(part, args.root, args.features, args.out)
             jobs = list(main_jobs(part, args.out))
         whole = work(jobs, args.root, args.features, args.out) and whole
-    if whole:
-        untrained(args.root, args.features, args.out)
-        detectors(args.root, args.features, args.out)
-        tables(args.out)
-    else:
-        print("another process works on the rest", file=sys.stderr)
+    print("done; `table` prints the tables" if whole else "another process works on the rest", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ FORMAT = 1  # of the saved folder; raise it when an older reader would go wrong
 class Model(nn.Module):
     """A backbone with a method on top, under the name it was loaded by."""
 
-    def __init__(self, backbone: Backbone, method: Method, name: str = "unsaved"):
+    def __init__(self, backbone: Backbone, method: Method, name: str = "unsaved", folder: Path | None = None):
         super().__init__()
         if backbone.dim != method.dim:
             raise ValueError(f"the backbone gives {backbone.dim} numbers a token, the method takes {method.dim}")
         self.backbone = backbone
         self.method = method
         self.name = name
+        self.folder = folder  # where it was loaded from and where what belongs to it lies; None for one of a hub
 
     @property
     def device(self) -> torch.device:
@@ -115,7 +116,7 @@ def load(name: str | os.PathLike[str], device: str = "cpu") -> Model:
     backbone = backbone_class.build(config["backbone"]["config"], str(folder))
     switches = method_class.configured(**config["method"]["config"])
     method = method_class(backbone.dim, switches)  # pyright: ignore[reportAbstractUsage]  find gives complete ones
-    model = Model(backbone, method, name=key)
+    model = Model(backbone, method, name=key, folder=folder)
     weights = load_file(folder / "model.safetensors")
     wanted = model.state_dict()
     model.load_state_dict(
@@ -145,7 +146,8 @@ def _from_checkpoint(key: str, device: str) -> Model:
     from rushes.methods.meanpool import MeanPool
 
     backbone = Clip.pretrained(key)
-    return Model(backbone, MeanPool(backbone.dim), name=key).to(device).eval()
+    folder = Path(key) if Path(key).is_dir() else None
+    return Model(backbone, MeanPool(backbone.dim), name=key, folder=folder).to(device).eval()
 
 
 def _registered(part: nn.Module) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch is imported by who needs tensors, so that `import rushes` stays instant
@@ -41,12 +41,37 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Cue:
+    """One subtitle line: when it is on screen, in seconds on the video's clock, and how well it matched a text."""
+
+    video: str
+    start: float
+    end: float
+    text: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search: a segment, its score (higher is better), and the moments that earned it."""
+    """One answer of a search: a segment, its score (higher is better), and the moments that earned it.
+
+    confidence  in [0, 1], how sure it is that this is what was asked for; None where the model is not calibrated
+    scores      where the score comes from: "visual" what is seen, "words" what is said
+    cues        the subtitle lines that matched, in order of time
+    then        of a query "A, then B": where B is, while the segment is A's
+    merged      how many neighbouring, nearly identical segments this hit stands for, itself included
+    of_query    of a query that is a video: the seconds of the query clip that this hit is like
+    """
 
     segment: Segment
     score: float
     moments: tuple[Moment, ...] = ()
+    confidence: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    cues: tuple[Cue, ...] = ()
+    then: Moment | None = None
+    merged: int = 1
+    of_query: tuple[float, float] | None = None
 
     @property
     def start(self) -> float:

@@ -7,7 +7,23 @@ import sys
 
 import typer
 
-from rushes.cli import check, compare, data, evaluate, features, index, info, leaks, metrics, names, search, train
+from rushes.cli import (
+    calibrate,
+    check,
+    compare,
+    data,
+    evaluate,
+    features,
+    index,
+    info,
+    leaks,
+    metrics,
+    names,
+    search,
+    serve,
+    tag,
+    train,
+)
 
 app = typer.Typer(
     name="rushes",
@@ -19,6 +35,8 @@ app = typer.Typer(
 )
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("tag")(tag.tag)
+app.command("serve")(serve.serve)
 app.command("info")(info.info)
 app.command("check")(check.check)
 app.command("features")(features.features)
@@ -27,6 +45,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("leaks")(leaks.leaks)
 app.command("train")(train.train)
+app.command("calibrate")(calibrate.calibrate)
 app.command("methods")(names.methods)
 app.command("models")(names.models)
 app.add_typer(data.app, name="data")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -37,18 +37,27 @@ class Index(Protocol):
         ...
 
     def nearest(
-        self, vector: Float[Tensor, "dim"], k: int, *, by: By = "summary", videos: Sequence[str] | None = None
+        self,
+        vector: Float[Tensor, "dim"],
+        k: int,
+        *,
+        by: By = "summary",
+        videos: Sequence[str] | None = None,
+        each: int | None = None,
     ) -> list[tuple[str, float]]:
         """Ids and scores of the `k` best segments, best first, fewer only if there are fewer.
 
         by="summary": <vector, summary>.   by="frame": max_j <vector, token_j> over the tokens of the finest level that
         the segment has: its frames if it has frames; all its tokens if the method tells no levels.
-        `videos` narrows the search to some videos; an empty list leaves nothing.
+        `videos` narrows the search to some videos; an empty list leaves nothing. `each` takes at most so many segments
+        of one video, its best.
         """
         ...
 
-    def fetch(self, ids: Sequence[str]) -> tuple[list[Segment], Tokens]:
+    def fetch(self, ids: Sequence[str], *, skip: bool = False) -> tuple[list[Segment], Tokens]:
         """Segments and tokens in the order asked, repeats included. KeyError names the ids that are not there.
+
+        `skip` leaves those out instead: between two calls another process may have dropped a video.
 
         Tokens come as the second stage wants them: fp32 vectors and weights, padding behind the real ones, spans fp64.
         """
@@ -62,8 +71,17 @@ class Index(Protocol):
         """Segments without their tokens, by video, start, id."""
         ...
 
-    def batches(self, rows: int = 1024) -> Iterator[tuple[list[Segment], Tokens]]:
-        """Everything, at most `rows` segments at a time, as one consistent state: what `exact=True` scores."""
+    def batches(
+        self, rows: int = 1024, *, videos: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[Segment], Tokens]]:
+        """Everything, at most `rows` segments at a time, as one consistent state: what `exact=True` scores.
+
+        `videos` narrows it to some videos; an empty list leaves nothing.
+        """
+        ...
+
+    def state(self) -> Hashable:
+        """What is another value after each change of the segments, by any process: what is derived is kept by it."""
         ...
 
     def optimize(self) -> None:
@@ -96,7 +114,7 @@ def checked(dim: int, segments: Sequence[Segment], summaries: Tensor, tokens: To
             _finite(name, segments, numbers.masked_fill(~mask, 0), "NaN or infinite")
 
 
-def wanted(vector: Tensor, dim: int, k: int, by: str) -> None:
+def wanted(vector: Tensor, dim: int, k: int, by: str, each: int | None = None) -> None:
     """ValueError unless `nearest` can answer this."""
     if tuple(vector.shape) != (dim,):
         raise ValueError(f"the vector has shape {tuple(vector.shape)}; this index searches with one of ({dim},)")
@@ -104,6 +122,8 @@ def wanted(vector: Tensor, dim: int, k: int, by: str) -> None:
         raise ValueError(f"{bad} of {dim} numbers of the vector are NaN or infinite")
     if k < 1:
         raise ValueError(f"k is {k}; ask for at least one segment")
+    if each is not None and each < 1:
+        raise ValueError(f"each is {each}; take at least one segment of a video")
     if by not in ("summary", "frame"):
         raise ValueError(f"by={by!r} is no way to search; it is 'summary' or 'frame'")
 

@@ -27,6 +27,7 @@ class ExactIndex:
     def __init__(self, dim: int):
         self.dim = dim
         self._rows: dict[str, _Row] = {}
+        self._changes = 0
 
     def add(self, segments: Sequence[Segment], summaries: Float[Tensor, "segment dim"], tokens: Tokens) -> None:
         checked(self.dim, segments, summaries, tokens)
@@ -39,25 +40,42 @@ class ExactIndex:
             if row.flat.fields != before:
                 raise ValueError(f"tokens have fields {row.flat.fields}, those in the index have {before}")
         self._rows.update((row.segment.id, row) for row in rows)
+        self._changes += 1
 
     def remove(self, videos: Sequence[str]) -> int:
         gone = [row.segment.id for row in self._some(videos)]
         for name in gone:
             del self._rows[name]
+        self._changes += 1
         return len(gone)
 
     def nearest(
-        self, vector: Float[Tensor, "dim"], k: int, *, by: By = "summary", videos: Sequence[str] | None = None
+        self,
+        vector: Float[Tensor, "dim"],
+        k: int,
+        *,
+        by: By = "summary",
+        videos: Sequence[str] | None = None,
+        each: int | None = None,
     ) -> list[tuple[str, float]]:
-        wanted(vector, self.dim, k, by)
+        wanted(vector, self.dim, k, by, each)
         query = vector.double().cpu().numpy()
         scored = []
         for row in self._some(videos):
             vectors = row.summary if by == "summary" else row.flat.finest()[1]
-            scored.append((row.segment.id, float((vectors.astype(np.float64) * query).sum(axis=1).max())))
-        return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+            score = float((vectors.astype(np.float64) * query).sum(axis=1).max())
+            scored.append((-score, row.segment.id, row.segment.video))
+        kept: list[tuple[str, float]] = []
+        had: dict[str, int] = {}
+        for score, name, video in sorted(scored):
+            had[video] = had.get(video, 0) + 1
+            if each is None or had[video] <= each:
+                kept.append((name, -score))
+        return kept[:k]
 
-    def fetch(self, ids: Sequence[str]) -> tuple[list[Segment], Tokens]:
+    def fetch(self, ids: Sequence[str], *, skip: bool = False) -> tuple[list[Segment], Tokens]:
+        if skip:
+            ids = [name for name in ids if name in self._rows]
         if unknown := [name for name in ids if name not in self._rows]:
             raise KeyError(f"{len(unknown)} ids are not in the index: {some(unknown)}")
         return self._open([self._rows[name] for name in ids])
@@ -68,10 +86,15 @@ class ExactIndex:
     def segments(self, videos: Sequence[str] | None = None) -> list[Segment]:
         return sorted((row.segment for row in self._some(videos)), key=lambda s: (s.video, s.start, s.id))
 
-    def batches(self, rows: int = 1024) -> Iterator[tuple[list[Segment], Tokens]]:
-        every = list(self._rows.values())
+    def batches(
+        self, rows: int = 1024, *, videos: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[Segment], Tokens]]:
+        every = self._some(videos) if videos is not None else list(self._rows.values())
         for start in range(0, len(every), rows):
             yield self._open(every[start : start + rows])
+
+    def state(self) -> int:
+        return self._changes
 
     def optimize(self) -> None:
         pass

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rushes.index.base import By, checked, some, wanted
 from rushes.index.flat import Flat, flatten, unflatten
-from rushes.index.scan import Shelf, best, exact_scores, join, ranked, shelve
+from rushes.index.scan import Found, Shelf, best, exact_scores, few, join, ranked, shelve
 from rushes.index.store import KEEP, Store, among
 from rushes.types import Segment, Tokens
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the table; raise it when an older reader would go wrong
 NAME = "segments"
 NPROBES, REFINE = 160, 10  # recall@10 1.00 at a million made-up segments; 40 probes: 0.68, 80: 0.92
+DEEPEST = 1 << 16  # rows of the ANN index that are looked through for segments of other videos
 OPTIONAL = {"spans": np.float64, "level": np.int8, "weights": np.float32}
 
 
@@ -102,32 +103,45 @@ class LanceIndex:
         return gone
 
     def nearest(
-        self, vector: Float[Tensor, "dim"], k: int, *, by: By = "summary", videos: Sequence[str] | None = None
+        self,
+        vector: Float[Tensor, "dim"],
+        k: int,
+        *,
+        by: By = "summary",
+        videos: Sequence[str] | None = None,
+        each: int | None = None,
     ) -> list[tuple[str, float]]:
-        wanted(vector, self.dim, k, by)
+        wanted(vector, self.dim, k, by, each)
         query = vector.double().cpu().numpy()
+        return [(one.id, one.score) for one in self._nearest(query, k, by, videos, each)]
+
+    def _nearest(
+        self, query: np.ndarray, k: int, by: By, videos: Sequence[str] | None, each: int | None
+    ) -> list[Found]:
         table = self._table()
         if by == "summary" and table.count_rows() >= self.approximate_from and _has(table, "summary_idx"):
-            return _approximate(table, query, k, videos)
+            return _approximate(table, query, k, videos, each)
         shelf = self._shelf(table, by)
         if shelf is not None:
-            return best(shelf, query, k, videos)
-        found: list[tuple[str, float]] = []
+            return best(shelf, query, k, videos, each)
+        found: list[Found] = []
         where = None if videos is None else among("video", list(videos))
         for part in _shelves(table, by, self.dim, where):
-            found = ranked(found + best(part, query, k), k)
+            found = few(ranked(found + best(part, query, k, each=each), 2 * k), each)[:k]
         return found
 
-    def fetch(self, ids: Sequence[str]) -> tuple[list[Segment], Tokens]:
+    def fetch(self, ids: Sequence[str], *, skip: bool = False) -> tuple[list[Segment], Tokens]:
         if not ids:
             return [], unflatten(Flat(np.zeros(0, np.int64), np.zeros((0, self.dim), np.float16)), self.dim)
         asked = list(dict.fromkeys(ids))
         columns = ["id", "video", "start", "end", "tokens", "vectors", *OPTIONAL]
         table = _read(self._table(), columns, among("id", asked))
         place = {name: row for row, name in enumerate(table["id"].to_pylist())}
-        if unknown := [name for name in asked if name not in place]:
+        if skip:
+            ids = [name for name in ids if name in place]
+        elif unknown := [name for name in asked if name not in place]:
             raise KeyError(f"{len(unknown)} ids are not in the index: {some(unknown)}")
-        return _opened(table.take([place[name] for name in ids]), self.dim)
+        return _opened(table.take([place[name] for name in ids]), self.dim) if ids else self.fetch([])
 
     def count(self, videos: Sequence[str] | None = None) -> int:
         return self._table().count_rows(None if videos is None else among("video", list(videos)))
@@ -137,11 +151,18 @@ class LanceIndex:
         found = _segments(_read(self._table(), ["id", "video", "start", "end"], where))
         return sorted(found, key=lambda s: (s.video, s.start, s.id))
 
-    def batches(self, rows: int = 1024) -> Iterator[tuple[list[Segment], Tokens]]:
+    def batches(
+        self, rows: int = 1024, *, videos: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[Segment], Tokens]]:
         query = self._table().search().select(["id", "video", "start", "end", "tokens", "vectors", *OPTIONAL])
+        if videos is not None:
+            query = query.where(among("video", list(videos)))
         for batch in query.to_batches(rows):
             if batch.num_rows:
                 yield _opened(pa.Table.from_batches([batch]), self.dim)
+
+    def state(self) -> tuple[str, int]:
+        return _state(self._table())
 
     def optimize(self) -> None:
         """Merge the files of many small batches, index ids (and, if there are very many segments, summaries), and drop
@@ -166,7 +187,7 @@ class LanceIndex:
 
     def _shelf(self, table: Table, by: By) -> Shelf | None:
         """What this version of the table is searched in; None for frames that would not fit."""
-        version = ((table.schema.metadata or {})[b"rushes.born"].decode(), table.version)
+        version = _state(table)
         with self._lock:
             held, shelf = self._shelves.get(by, (None, None))
             if held != version:
@@ -182,6 +203,11 @@ class LanceIndex:
     def _too_large(self, table: Table) -> bool:
         tokens = _read(table, ["tokens"])["tokens"].to_numpy().sum()
         return int(tokens) * self.dim * 2 > self.frame_bytes
+
+
+def _state(table: Table) -> tuple[str, int]:
+    """Which table it is, since a folder may be deleted and made anew, and its version."""
+    return (table.schema.metadata or {})[b"rushes.born"].decode(), table.version
 
 
 def _schema(dim: int) -> pa.Schema:
@@ -324,16 +350,24 @@ def _summaries(table: pa.Table, dim: int) -> np.ndarray:
     return table["summary"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
 
 
-def _approximate(table: Table, query: np.ndarray, k: int, videos: Sequence[str] | None) -> list[tuple[str, float]]:
+def _approximate(
+    table: Table, query: np.ndarray, k: int, videos: Sequence[str] | None, each: int | None
+) -> list[Found]:
     """Candidates of the ANN index, scored exactly. Few rows pass a filter, so there the table is scanned: exact, too,
-    and never short of answers because the probed parts hold too few of them.
+    and never short of answers because the probed parts hold too few of them. Where videos crowd, it looks deeper.
     """
-    search: Any = table.search(query.astype(np.float32), vector_column_name="summary")
-    search = search.distance_type("dot")
-    if videos is None:
-        search = search.nprobes(NPROBES).refine_factor(REFINE)
-    else:
-        search = search.where(among("video", list(videos)), prefilter=True).bypass_vector_index()
-    found = search.select(["id", "summary", "_distance"]).limit(k).to_arrow()
-    scores = exact_scores(_summaries(found, len(query)), query)
-    return ranked(list(zip(found["id"].to_pylist(), scores.tolist(), strict=True)), k)
+    limit = k
+    while True:
+        search: Any = table.search(query.astype(np.float32), vector_column_name="summary")
+        search = search.distance_type("dot")
+        if videos is None:
+            search = search.nprobes(NPROBES).refine_factor(REFINE)
+        else:
+            search = search.where(among("video", list(videos)), prefilter=True).bypass_vector_index()
+        rows = search.select(["id", "summary", "video", "_distance"]).limit(limit).to_arrow()
+        scores = exact_scores(_summaries(rows, len(query)), query).tolist()
+        found = ranked(map(Found, rows["id"].to_pylist(), scores, rows["video"].to_pylist()), limit)
+        kept = few(found, each)[:k]
+        if each is None or len(kept) == k or len(rows) < limit or limit >= DEEPEST:
+            return kept
+        limit *= 4

@@ -55,6 +55,15 @@ class Records(Generic[T]):
         rows = self._read(among(self._key, [key]))
         return rows[0] if rows else None
 
+    def some(self, keys: Collection[str]) -> list[T]:
+        """The rows of these keys, as far as there are any, by key."""
+        return sorted(self._read(among(self._key, list(keys))), key=self._of) if keys else []
+
+    def version(self) -> int:
+        """A number that grows with each change of any process; 0 before the first."""
+        table = self._store.open(self._name)
+        return 0 if table is None else table.version
+
     def all(self) -> list[T]:
         """Every row, by key."""
         return sorted(self._read(None), key=self._of)

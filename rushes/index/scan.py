@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float16, Float64, Int64, UInt64
+from jaxtyping import Bool, Float16, Float64, Int64, UInt64
 
 # A half's rounding, twice: of the query and of the product (sums are fp32). Four times that bound, for kernels of other
 # machines; a larger value only makes more rows be ranked exactly.
@@ -68,10 +70,22 @@ def join(shelves: Sequence[Shelf]) -> Shelf:
     )
 
 
+class Found(NamedTuple):
+    """A segment's id, its score, and its video."""
+
+    id: str
+    score: float
+    video: str
+
+
 def best(
-    shelf: Shelf, query: Float64[np.ndarray, "dim"], k: int, videos: Sequence[str] | None = None
-) -> list[tuple[str, float]]:
-    """The `k` best segments by their best vector, ties by id.
+    shelf: Shelf,
+    query: Float64[np.ndarray, "dim"],
+    k: int,
+    videos: Sequence[str] | None = None,
+    each: int | None = None,
+) -> list[Found]:
+    """The `k` best segments by their best vector, ties by id; at most `each` of one video.
 
     A half-precision product of everything gives scores that are off by at most a known bound; whoever could be among
     the first `k` within that bound is scored again in fp64. So the answer is exact, and it depends neither on the
@@ -86,23 +100,60 @@ def best(
     starts = np.cumsum(shelf.counts) - shelf.counts
     rough = np.maximum.reduceat((matrix @ unit).float().numpy(), starts)
     if videos is not None:
-        wanted = pa.array(list(videos), pa.string())
-        inside = pc.call_function("is_in", [shelf.videos], pc.SetLookupOptions(wanted)).to_numpy(zero_copy_only=False)
-        rough = np.where(inside, rough, -np.inf)
-    kth = np.partition(rough, len(rough) - k)[len(rough) - k] if k < len(rough) else -np.inf
-    near = np.flatnonzero((rough >= kth - SLACK * shelf.reach) & np.isfinite(rough))
-    scores = _scores(shelf, starts, near, query)
-    ids = shelf.ids.take(pa.array(near)).to_pylist()
-    return ranked(list(zip(ids, scores.tolist(), strict=True)), k)
+        rough = np.where(_of(shelf, videos), rough, -np.inf)
+    if each is None:
+        return _top(shelf, starts, rough, query, k)
+    full: list[Found] = []  # the best of videos that can give no more
+    size = k
+    while True:
+        top = _top(shelf, starts, rough, query, size)
+        kept = ranked([*full, *few(top, each)], k)
+        if len(kept) == k or len(top) < size:
+            return kept
+        counts = Counter(one.video for one in top)
+        crowding = {video for video, count in counts.items() if count >= each}
+        full += few([one for one in top if one.video in crowding], each)
+        rough = np.where(_of(shelf, sorted(crowding)), -np.inf, rough)
+        size *= 2
 
 
-def ranked(scored: list[tuple[str, float]], k: int) -> list[tuple[str, float]]:
+def ranked(found: Iterable[Found], k: int) -> list[Found]:
     """The best `k`, best first, ties by id.
 
-    >>> ranked([("b", 0.5), ("a", 0.5), ("c", 0.9)], 2)
-    [('c', 0.9), ('a', 0.5)]
+    >>> [one.id for one in ranked([Found("b", 0.5, "v"), Found("a", 0.5, "v"), Found("c", 0.9, "v")], 2)]
+    ['c', 'a']
     """
-    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+    return sorted(found, key=lambda one: (-one.score, one.id))[:k]
+
+
+def few(found: Iterable[Found], each: int | None) -> list[Found]:
+    """In the order given, without those of a video that has had `each` already.
+
+    >>> [one.id for one in few([Found("c", 0.9, "v"), Found("b", 0.8, "v"), Found("a", 0.5, "w")], 1)]
+    ['c', 'a']
+    """
+    if each is None:
+        return list(found)
+    had: Counter[str] = Counter()
+    kept = []
+    for one in found:
+        if had[one.video] < each:
+            had[one.video] += 1
+            kept.append(one)
+    return kept
+
+
+def _of(shelf: Shelf, videos: Sequence[str]) -> Bool[np.ndarray, "segment"]:
+    options = pc.SetLookupOptions(pa.array(list(videos), pa.string()))
+    return pc.call_function("is_in", [shelf.videos], options).to_numpy(zero_copy_only=False)
+
+
+def _top(shelf: Shelf, starts: np.ndarray, rough: np.ndarray, query: np.ndarray, k: int) -> list[Found]:
+    kth = np.partition(rough, len(rough) - k)[len(rough) - k] if k < len(rough) else -np.inf
+    near = np.flatnonzero((rough >= kth - SLACK * shelf.reach) & np.isfinite(rough))
+    scores = _scores(shelf, starts, near, query).tolist()
+    ids, videos = (column.take(pa.array(near)).to_pylist() for column in (shelf.ids, shelf.videos))
+    return ranked(map(Found, ids, scores, videos), k)
 
 
 def exact_scores(

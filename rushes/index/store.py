@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 if TYPE_CHECKING:
     from lancedb.table import Table
 
+SAME_TIME_NS = 2_000_000_000  # the coarsest clock of a file system that is in use
 KEEP = timedelta(minutes=10)  # old versions that other processes may still be reading
 
 
@@ -54,6 +55,26 @@ class Store:
         table = self.open(name)
         # not `table or ...`: a table without rows is false
         return self._tables.create_table(name, schema=schema) if table is None else table
+
+    def state(self, *names: str) -> tuple[tuple[int, int], ...] | None:
+        """Changes whenever any process commits to one of these tables; for a folder it costs no more than a look.
+
+        None where that cannot be told: on an object store, and for some moments after a commit, whose time might be
+        shared by another commit that follows at once.
+        """
+        if self.folder is None:
+            return None
+        states = []
+        for name in names:
+            try:
+                about = (self.folder / f"{name}.lance" / "_versions").stat()
+            except FileNotFoundError:
+                states.append((0, 0))
+                continue
+            if abs(time.time_ns() - about.st_mtime_ns) < SAME_TIME_NS:
+                return None
+            states.append((about.st_ino, about.st_mtime_ns))
+        return tuple(states)
 
     @contextmanager
     def writing(self, name: str, patience_s: float = 120) -> Iterator[None]:

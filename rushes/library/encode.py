@@ -37,6 +37,7 @@ class Encoded:
     tokens: Tokens | None
     notes: list[tuple[str, Damage | Finished]]
     frames: int  # that went through the encoder
+    thumbnails: tuple[bytes | None, ...] = ()  # one for each segment
 
 
 def encode(model: Model, events: Iterable[tuple[str, Event]], batch: int = BATCH_FRAMES) -> Iterator[Encoded]:
@@ -83,6 +84,7 @@ def _close(
     encoded: int,
 ) -> Encoded:
     segments: list[Segment] = []
+    thumbnails: list[bytes | None] = []
     vectors: list[Float[Tensor, "frame dim"]] = []
     spans: list[Float[Tensor, "frame 2"]] = []
     notes: list[tuple[str, Damage | Finished]] = []
@@ -94,6 +96,7 @@ def _close(
             continue
         known = features[video]
         segments.append(Segment(f"{video}:{round(event.start * 1000):09d}", video, event.start, event.end))
+        thumbnails.append(event.thumbnail)
         vectors.append(torch.stack([known[time] for time in event.times]))
         spans.append(seen(event))
         for time in [time for time in known if time < event.start]:
@@ -101,7 +104,7 @@ def _close(
     if not segments:
         return Encoded([], None, None, notes, encoded)
     tokens = model.videos(Frames.pack(vectors, spans))
-    return Encoded(segments, model.method.summary(tokens).detach(), tokens, notes, encoded)
+    return Encoded(segments, model.method.summary(tokens).detach(), tokens, notes, encoded, tuple(thumbnails))
 
 
 def seen(span: Span) -> Float[Tensor, "frame 2"]:

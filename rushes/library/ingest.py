@@ -14,12 +14,14 @@ from rushes.index.base import Index
 from rushes.index.records import Records
 from rushes.library.ahead import ahead
 from rushes.library.encode import Encoded, Event, Finished, encode
+from rushes.library.media import Media
 from rushes.library.rows import Failure, Segmentation, Settings, VideoRow, failure
 from rushes.library.scan import File
 from rushes.model import Model
 from rushes.types import Segment, Tokens
 from rushes.video.decode import Damage, Span
-from rushes.video.probe import VideoError
+from rushes.video.pixels import THUMBNAIL
+from rushes.video.probe import Kind, VideoError
 from rushes.video.sample import STEP
 from rushes.video.worker import Decoder
 
@@ -53,11 +55,12 @@ class Ingest:
         index: Index,
         videos: Records[VideoRow],
         failures: Records[Failure],
+        media: Media,
         commit_seconds: float = COMMIT_SECONDS,
         on_progress: Callable[[Progress], None] | None = None,
     ):
         self.folder, self.settings, self.model, self.index = folder, settings, model, index
-        self.videos, self.failures = videos, failures
+        self.videos, self.failures, self.media = videos, failures, media
         self.commit_seconds, self.on_progress = commit_seconds, on_progress
         self.frames = self.segments = 0  # encoded, stored
         self.seconds = 0.0
@@ -65,6 +68,8 @@ class Ingest:
         self._waiting: list[Encoded] = []
         self._committed = 0.0
         self._ends: dict[str, float] = {}  # of what is stored of each video, in seconds
+        self._kinds: dict[str, Kind] = {}  # of videos that are being read
+        self.silent: set[str] = set()  # read by this run, and without text subtitles inside
 
     def run(self, todo: dict[str, File]) -> None:
         """Index the contents `todo`, each from one of its files."""
@@ -73,7 +78,7 @@ class Ingest:
         self._todo = todo
         began = self._committed = time.monotonic()
         try:
-            with Decoder() as decoder, closing(ahead(self._events(decoder), AHEAD)) as events:
+            with Decoder(within=self.folder) as decoder, closing(ahead(self._events(decoder), AHEAD)) as events:
                 for encoded in encode(self.model, events):
                     self.frames += encoded.frames
                     self._waiting.append(encoded)
@@ -98,8 +103,13 @@ class Ingest:
                     size=backbone.image_size,
                     squash=backbone.squash,
                     start=start,
+                    thumbnails=THUMBNAIL,
                 )
                 for event in events:
+                    if decoder.kind is not None:
+                        self._kinds[name] = decoder.kind
+                    if decoder.lines is False:
+                        self.silent.add(name)
                     yield name, event
                     if isinstance(event, Span) and decoder.duration:
                         share = min(1.0, event.end / decoder.duration)
@@ -126,11 +136,13 @@ class Ingest:
         return rows >= COMMIT_SEGMENTS or time.monotonic() - self._committed >= self.commit_seconds
 
     def _commit(self) -> None:
-        """Segments first, then what is said about them: a kill in between costs a look, never a segment."""
+        """Segments first, then what is said about them: a kill in between costs a look, never a segment. Thumbnails
+        before both, or a kill in between would cost them for good."""
         full = [encoded for encoded in self._waiting if encoded.segments]
         if full:
             segments = [segment for encoded in full for segment in encoded.segments]
             summaries = torch.cat([encoded.summaries for encoded in full if encoded.summaries is not None])
+            self.media.keep(segments, [thumbnail for encoded in full for thumbnail in encoded.thumbnails])
             tokens = Tokens.cat([encoded.tokens for encoded in full if encoded.tokens is not None])
             self.index.add(segments, summaries, tokens)
             self.segments += len(segments)
@@ -138,14 +150,18 @@ class Ingest:
                 self._ends[segment.video] = max(self._ends[segment.video], segment.end)
         failures: dict[str, Failure] = {}  # a resumed run may meet the same damage again
         finished: list[VideoRow] = []
+        kinds: dict[str, Kind] = {}
         for encoded in self._waiting:
             for name, note in encoded.notes:
                 if isinstance(note, Finished):
+                    if name in self._kinds:
+                        kinds[name] = self._kinds.pop(name)
                     finished.append(VideoRow(name, "failed" if note.error else "done", self._ends[name]))
                 found = self._failure(name, note)
                 if found is not None:
                     failures[found.id] = found
         self.failures.put(*failures.values())
+        self.media.note(kinds)
         self.videos.put(*finished)
         self._waiting.clear()
         self._committed = time.monotonic()

@@ -5,23 +5,40 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from rushes.index.lance import LanceIndex
 from rushes.index.records import Records
 from rushes.index.store import Store
+from rushes.library import asking, dates
+from rushes.library.catalog import Catalog
 from rushes.library.ingest import COMMIT_SECONDS, Ingest, Progress
-from rushes.library.rows import FORMAT, Failure, FileRow, Segmentation, Settings, VideoRow, failure
+from rushes.library.media import CLIP_BYTES, Media, media_type, playable
+from rushes.library.rows import (
+    FORMAT,
+    DateRow,
+    Failure,
+    FileRow,
+    Segmentation,
+    Settings,
+    TagRow,
+    VideoRow,
+    failure,
+)
 from rushes.library.scan import File, Scan, fingerprint, scan
+from rushes.library.subtitles import Subtitles
 from rushes.model import Model, load
 from rushes.search import pipeline
-from rushes.types import Hit
+from rushes.search.calibrate import Calibration
+from rushes.search.explain import Explanation, explain
+from rushes.search.query import EVERYWHERE, MOST, Answer, Query, VideoInfo, Where
+from rushes.types import Cue, Hit, Segment
 from rushes.video.sample import policy as find_policy
 
 STORE = ".rushes"
@@ -69,6 +86,7 @@ class Library:
         if not self.folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder; give the folder that holds the videos")
         self.store = Path(store).expanduser().resolve() if store is not None else self.folder / STORE
+        self._known: tuple[Hashable, Catalog | None] = None, None
 
     # ------------------------------------------------------------------ asking
 
@@ -108,6 +126,63 @@ class Library:
             if hit.segment.video in paths
         ]
 
+    def ask(self, query: Query, most: int = MOST, *, on_progress: Callable[[int, int], None] | None = None) -> Answer:
+        """Everything that a search can do: the whole answer, at most `most` hits, frozen. Paging is slicing `hits`.
+
+        `hit.segment.video` is the video's id: `library.video(id)` knows its path. The same question to the same index
+        gives the same answer. Raises LookupError for a segment that is not in the index, VideoError for a picture or
+        clip that cannot be read.
+        """
+        return asking.ask(self, query, most, on_progress)
+
+    def cues(self, text: str, where: Where = EVERYWHERE, k: int = 100) -> list[Cue]:
+        """The `k` subtitle lines that say most of `text`, best first; times are seconds on the video's clock.
+
+        A line's score is the share of the text's words that it has, rare words counting more, in (0, 1]; see
+        `Cues.search`. `cue.video` is the video's id. A text without a word finds nothing.
+        """
+        self._settings()
+        videos = None if where.open else [video.id for video in self.videos(where)]
+        return list(self._subtitles.cues.search(text, videos, k).cues)
+
+    def matches(self, query: Query, video: str) -> list[Hit]:
+        """Every segment of one video (by id) in order of time, scored by the query's parts: where in it to look.
+
+        Filters, grouping, merging and `then` play no part. Raises LookupError for an unknown video.
+        """
+        return asking.matches(self, query, video)
+
+    def explain(self, segment: str, text: str) -> Explanation:
+        """How well each word of `text` fits each stored frame of a segment (by id): why it was found, and where in it.
+
+        Raises LookupError for a segment that is not in the index, ValueError for an empty text.
+        """
+        try:
+            _, tokens = self.index.fetch([segment])
+        except KeyError:
+            raise LookupError(f"there is no segment {segment!r} in the index; take the id of a hit") from None
+        return explain(self.model, text, tokens)
+
+    def videos(self, where: Where = EVERYWHERE) -> list[VideoInfo]:
+        """The videos that pass, in order of path, whether or not they are indexed already."""
+        return self._catalog().where(where)
+
+    def video(self, name: str) -> VideoInfo:
+        """The video of this id. Raises LookupError for any other text."""
+        return self._catalog().get(name)
+
+    def find(self, name: str) -> VideoInfo:
+        """The video of this id, or of this path in the folder. Raises LookupError for any other text."""
+        return self._catalog().find(name)
+
+    def tag(self, video: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> tuple[str, ...]:
+        """Put tags of one's own on a video (by id or path), take others off; the tags that it has now.
+
+        They belong to the content: they outlive moves, copies, and a rebuild of the index. "Beach" and "beach" are one
+        tag. Removing what is not there is no error. Raises LookupError for an unknown video, ValueError for a bad tag.
+        """
+        return asking.tag(self, video, add, remove)
+
     def info(self) -> Info:
         """Counts, settings and the failure ledger."""
         settings = self._settings()
@@ -140,8 +215,72 @@ class Library:
         return model
 
     @cached_property
+    def calibration(self) -> Calibration | None:
+        """What turns the model's scores into confidences; None where it was never calibrated."""
+        return Calibration.of(self.model)
+
+    @cached_property
     def index(self) -> LanceIndex:
         return LanceIndex(self.store, self._settings().dim, create=True)
+
+    # ------------------------------------------------------------------ showing
+
+    @cached_property
+    def media(self) -> Media:
+        """Thumbnails, frames, clips and files, as far as the methods below do not give them."""
+        return Media(self.folder, self._store, self._segment)
+
+    def thumbnail(self, segment: str) -> bytes | None:
+        """A WebP of some 320 pixels that shows the segment, never black where it has a frame that is not. None where
+        its video gives none any more. Raises LookupError for an unknown segment."""
+        self._settings()
+        return self.media.thumbnail(segment)
+
+    def thumbnail_name(self, segment: str) -> str | None:
+        """The name, "<hex>.webp", under which `media.named` has the thumbnail; a name never stands for another picture.
+        None where indexing made none. For many segments `media.thumbnail_names` asks once."""
+        self._settings()
+        return self.media.thumbnail_names([segment]).get(segment)
+
+    def frame(self, video: str, second: float, width: int | None = None) -> bytes:
+        """The frame of a video (by id) shown at `second`, as JPEG at most `width` pixels wide.
+
+        Raises LookupError for an unknown video, ValueError for a second that it does not have, FileNotFoundError where
+        its file is gone or changed, VideoError where the file does not give the frame.
+        """
+        self._settings()
+        return self.media.frame(video, second, width)
+
+    def clip(self, video: str, start: float, end: float, *, cache_bytes: int = CLIP_BYTES) -> Path:
+        """A moment of a video (by id), of 60 s at most, as an mp4 that browsers play. Made once, and kept in the store
+        as long as all clips take at most `cache_bytes`. Raises as `frame` does."""
+        self._settings()
+        return self.media.clip(video, start, end, cache_bytes)
+
+    def playable(self, video: str) -> bool:
+        """Whether browsers play the file of a video (by id) as it is. Raises as `frame` does."""
+        self._settings()
+        return playable(self.media.kind(video))
+
+    def media_type(self, video: str) -> str:
+        """The media type to serve a video's file under, as "video/mp4". Raises as `frame` does."""
+        self._settings()
+        return media_type(self.media.kind(video))
+
+    def opened(self, video: str) -> BinaryIO:
+        """The file of a video (by id), if it still is what was indexed, open for reading; never one outside the folder.
+
+        Raises LookupError for an unknown video, FileNotFoundError where its file is gone or changed, PermissionError
+        for a link that leads out of the folder and for what is no regular file.
+        """
+        self._settings()
+        return self.media.opened(video)
+
+    def _segment(self, segment: str) -> Segment:
+        try:
+            return self.index.fetch([segment])[0][0]
+        except KeyError:
+            raise LookupError(f"the index has no segment {segment!r}; was its video changed or removed?") from None
 
     # ------------------------------------------------------------------ indexing
 
@@ -177,6 +316,7 @@ class Library:
                     self.index,
                     self._videos,
                     self._failures,
+                    self.media,
                     commit_seconds,
                     on_progress,
                 )
@@ -189,7 +329,11 @@ class Library:
         paths, moved, unchanged = self._identify(found)
         removed = self._drop_gone(set(paths))
         todo = self._todo(paths, retry_failed)
+        places = self._paths()
+        dates.note(self._dates, self.folder, {name: file.path for name, file in paths.items()})
+        self._subtitles.beside(places, retry_failed)
         work.run({name: paths[name] for name in todo})
+        self._subtitles.inside(places, retry_failed, work.silent)
         self.index.optimize()
         seconds = time.monotonic() - began
         return Report(
@@ -233,19 +377,23 @@ class Library:
         self._files.put(*fresh)
         self._files.delete(gone)
         self._failures.delete([row.id for row in self._failures.all() if not row.fingerprint])
-        self._failures.put(*unreadable)
+        away = f"is a link that leads out of {self.folder}; put the video itself there, or index where it leads"
+        outside = [failure(path, "", "outside", f"{path} {away}") for path in found.outside]
+        self._failures.put(*unreadable, *outside)
         return contents, moved, unchanged
 
     def _drop_gone(self, contents: set[str]) -> int:
         gone = [row.fingerprint for row in self._videos.all() if row.fingerprint not in contents]
         self._drop(gone)
         self._videos.delete(gone)
+        self._dates.delete(gone)
         return len(gone)
 
     def _drop(self, contents: Sequence[str]) -> None:
         """Remove segments and failures of some contents."""
         if contents:
             self.index.remove(contents)
+            self.media.drop(contents)
             dropped = set(contents)
             self._failures.delete([row.id for row in self._failures.all() if row.fingerprint in dropped])
 
@@ -274,6 +422,28 @@ class Library:
         return Records(self._store, "videos", VideoRow, key="fingerprint")
 
     @cached_property
+    def _dates(self) -> Records[DateRow]:
+        return Records(self._store, "dates", DateRow, key="fingerprint")
+
+    @cached_property
+    def _tags(self) -> Records[TagRow]:
+        return Records(self._store, "tags", TagRow, key="id")
+
+    @cached_property
+    def _subtitles(self) -> Subtitles:
+        return Subtitles(self.folder, self._store)
+
+    def _catalog(self) -> Catalog:
+        """What is known of each video now. Read again when a table has changed: 0.2 s for ten thousand videos."""
+        self._settings()
+        state = self._store.state("files", "videos", "dates", "tags")
+        held, catalog = self._known
+        if catalog is None or state is None or held != state:
+            catalog = Catalog.of(self._files.all(), self._videos.all(), self._dates.all(), self._tags.all())
+            self._known = state, catalog  # of the state before, so that a commit meanwhile is read next time
+        return catalog
+
+    @cached_property
     def _failures(self) -> Records[Failure]:
         return Records(self._store, "failures", Failure, key="id")
 
@@ -289,6 +459,7 @@ class Library:
         paths = self._paths()
         rows = self._failures.all()
         ledger = [replace(row, video=path) for row in rows for path in paths.get(row.fingerprint, [row.video])]
+        ledger += self._subtitles.failures()
         return sorted(ledger, key=lambda row: (row.video, row.start or 0.0))
 
     def _settings(self) -> Settings:
@@ -339,11 +510,23 @@ class Library:
             ) from error
 
     def _forget(self) -> None:
-        """Drop the whole index, but not the lock that is held in its folder."""
+        """Drop the whole index, but not the lock that is held in its folder, nor what only the user knows: the tags."""
         import shutil
 
         for path in self.store.iterdir():
-            if path.name != "lock":
+            if path.name not in ("lock", "tags.lance"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for name in ("model", "index", "_store", "_files", "_videos", "_failures"):
+        for name in (
+            "model",
+            "calibration",
+            "index",
+            "media",
+            "_store",
+            "_files",
+            "_videos",
+            "_dates",
+            "_tags",
+            "_failures",
+            "_subtitles",
+        ):
             self.__dict__.pop(name, None)

@@ -44,6 +44,43 @@ class VideoRow:
 
 
 @dataclass(frozen=True)
+class DateRow:
+    """When a content was recorded, as its container tells: seconds since 1970, UTC; None where it does not tell."""
+
+    fingerprint: str
+    recorded: float | None
+
+
+@dataclass(frozen=True)
+class TagRow:
+    """One of the user's own tags on one content. `id` is both, the tag in lower case: two spellings are one tag."""
+
+    id: str
+    fingerprint: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class ThumbnailRow:
+    """Which picture shows a segment: the name of a file of the store that its content gives."""
+
+    segment: str
+    fingerprint: str
+    name: str
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """What a content's container and codecs are, in FFmpeg's names, as `probe.Kind` has them."""
+
+    fingerprint: str
+    container: str
+    video: str
+    pixels: str
+    audio: str
+
+
+@dataclass(frozen=True)
 class Failure:
     """What could not be indexed: a whole file, or the seconds from `start` to `end` of one."""
 

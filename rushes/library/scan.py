@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from rushes.data.base import ENDINGS
+from rushes.library.confined import inside
 
 BLOCK_BYTES = 1 << 20
 WHOLE_BYTES = 64 << 20  # files up to this size are read whole; beyond, 64 blocks of 1 MiB spread over the file
@@ -25,20 +28,27 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a walk found: videos in order of path, and how many other files were passed over."""
+    """What a walk found: videos in order of path, how many other files were passed over, and links to videos that lead
+    out of the folder, which nobody may follow."""
 
     files: tuple[File, ...]
     ignored: int
+    outside: tuple[str, ...] = ()
 
 
 def scan(folder: Path, without: Path | None = None) -> Scan:
     """Every video file below `folder` by its suffix. Hidden files and folders, `without` (the index's own folder) and
     links to folders are not entered; a folder that cannot be read is an error, for silence would look like deletion.
+
+    A link to a file counts as a file, if it leads to one below `folder`: who may put a link there must not be able to
+    show what lies elsewhere. `confined` opens by the same rule.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder; give the folder that holds the videos")
     files: list[File] = []
+    outside: list[str] = []
     ignored = 0
+    real = Path(os.path.realpath(folder))
     for path in _walk(folder, without):
         if path.suffix.lower() not in ENDINGS:
             ignored += 1
@@ -48,8 +58,14 @@ def scan(folder: Path, without: Path | None = None) -> Scan:
         except FileNotFoundError:
             ignored += 1  # a link that leads nowhere, or a file gone since the walk
             continue
+        if not inside(real, path):
+            outside.append(path.relative_to(folder).as_posix())
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            ignored += 1  # whoever opened a FIFO would wait for a writer
+            continue
         files.append(File(path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
-    return Scan(tuple(sorted(files, key=lambda file: file.path)), ignored)
+    return Scan(tuple(sorted(files, key=lambda file: file.path)), ignored, tuple(sorted(outside)))
 
 
 def fingerprint(path: Path) -> str:
@@ -63,18 +79,23 @@ def fingerprint(path: Path) -> str:
     >>> fingerprint(folder / "a") == fingerprint(folder / "b") != fingerprint(folder / "c")
     True
     """
-    digest = hashlib.blake2b(digest_size=16)
-    size = path.stat().st_size
-    digest.update(size.to_bytes(8, "little"))
     with path.open("rb") as stream:
-        if size <= WHOLE_BYTES:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
-        else:
-            blocks = WHOLE_BYTES // BLOCK_BYTES
-            for number in range(blocks):
-                stream.seek((size - BLOCK_BYTES) * number // (blocks - 1))
-                digest.update(stream.read(BLOCK_BYTES))
+        return identity(stream)
+
+
+def identity(stream: BinaryIO) -> str:
+    """`fingerprint` of a file that is open, and at its start."""
+    digest = hashlib.blake2b(digest_size=16)
+    size = os.fstat(stream.fileno()).st_size
+    digest.update(size.to_bytes(8, "little"))
+    if size <= WHOLE_BYTES:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+    else:
+        blocks = WHOLE_BYTES // BLOCK_BYTES
+        for number in range(blocks):
+            stream.seek((size - BLOCK_BYTES) * number // (blocks - 1))
+            digest.update(stream.read(BLOCK_BYTES))
     return digest.hexdigest()
 
 

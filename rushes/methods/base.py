@@ -158,9 +158,26 @@ class Method(nn.Module, ABC):
         """
         if len(text) != 1:
             raise ValueError(f"evidence is for one text, got {len(text)}; call it for each")
-        weights = text.mask.to(fp32(text.vectors).dtype) if text.weights is None else fp32(text.weights)
-        query = torch.einsum("tw,twd->d", weights / weights.sum(), fp32(text.vectors))
+        query = self.shares(text) @ fp32(text.vectors[0])
         return (fp32(video.vectors) @ query).masked_fill(~video.mask, -float("inf"))
+
+    def token_evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video word token"]:
+        """`evidence` by single tokens of one text: e(j) = sum_i shares_i e_ij. What words are shown by.
+
+            e_ij = <t_i, v_j>
+
+        Padding of the video is -inf, that of the text 0. A method with an evidence of its own has its own here, too.
+        """
+        if len(text) != 1:
+            raise ValueError(f"evidence is for one text, got {len(text)}; call it for each")
+        words = fp32(text.vectors[0]).masked_fill(~text.mask[0][:, None], 0)
+        found = torch.einsum("wd,vtd->vwt", words, fp32(video.vectors))
+        return found.masked_fill(~video.mask[:, None, :], -float("inf"))
+
+    def shares(self, text: Tokens) -> Float[Tensor, "word"]:
+        """How much each token of one text counts in its evidence: the method's weights made to sum to one, or equal."""
+        weights = text.mask.to(fp32(text.vectors).dtype) if text.weights is None else fp32(text.weights)
+        return weights[0] / weights.sum()
 
     def settings(self) -> dict[str, Any]:
         """`config` as plain data, for config.json."""

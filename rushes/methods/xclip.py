@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -127,6 +127,17 @@ class XCLIP(Method):
 
     def summary(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         return tokens.vectors[:, 0]
+
+    def evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video token"]:
+        """Words meet frames through A, as they do in the score."""
+        return super().evidence(self._through(text), video)
+
+    def token_evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video word token"]:
+        return super().token_evidence(self._through(text), video)
+
+    def _through(self, text: Tokens) -> Tokens:
+        words = fp32(text.vectors[:, 1:]) @ self.of_tokens
+        return replace(text, vectors=torch.cat([fp32(text.vectors[:, :1]), words], dim=1))
 
     def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         scale = scale_of(self.log_scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -315,6 +315,19 @@ class XMLNet(Method):
 
     def summary(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         return tokens.vectors[:, 0]
+
+    def evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video token"]:
+        """Words meet frames through A, as they do in the score, if frame_word is a level of it."""
+        return super().evidence(self._through(text), video)
+
+    def token_evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video word token"]:
+        return super().token_evidence(self._through(text), video)
+
+    def _through(self, text: Tokens) -> Tokens:
+        if "frame_word" not in self.config.terms_eval:
+            return text
+        words = fp32(text.vectors[:, 1:]) @ self.words_to_frames
+        return replace(text, vectors=torch.cat([fp32(text.vectors[:, :1]), words], dim=1))
 
     def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE on all levels' scores, and beta of it on the bilinear global term; probable false negatives left out.

@@ -73,6 +73,9 @@ class XPool(Method):
         found = unit(fp32(video.vectors)) @ unit(fp32(text.vectors[0, 0]))
         return found.masked_fill(~video.mask, -INFINITY)
 
+    def token_evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video word token"]:
+        return self.evidence(text, video)[:, None].expand(-1, text.mask.shape[1], -1)
+
     def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         scale = scale_of(self.log_scale)
         terms = {"nce": info_nce(self.score(text, video), positives, scale)}

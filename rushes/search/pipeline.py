@@ -1,11 +1,10 @@
-"""From the tokens of one text to hits: candidates by a vector, re-ranking by the method, moments by evidence."""
+"""From a query to hits: candidates by vectors, re-ranking by the method, moments by evidence."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,13 +13,10 @@ from torch import Tensor
 from rushes.index.base import Index
 from rushes.methods.base import Method
 from rushes.search.moments import moments
+from rushes.search.parts import Scorer, Sought, finest
+from rushes.search.query import CANDIDATES, DEPTH, Candidates, Group
 from rushes.types import Hit, Moment, Segment, Tokens
 
-Candidates = Literal["summary", "frame"]
-Group = Literal["segment", "video"]
-
-DEPTH = 500  # candidates, of the cheap kind: 998 of 1,000 of the true ten best at every size tried, see docs/search.md
-CANDIDATES: Candidates = "summary"
 SHOWN = 3  # segments whose moments a video is shown with
 
 
@@ -33,9 +29,45 @@ class Scored:
     evidence: Float[Tensor, "token"]
     spans: Float[Tensor, "token 2"] | None
     finest: Bool[Tensor, "token"]
+    raw: Float[Tensor, "part"]
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """The best segments, best first; `spread` is how far the query's evidence varies over all that was scored.
+
+    full   there may be more: as many were asked for as there are here
+    """
+
+    scored: list[Scored]
+    spread: float
+    full: bool = False
+
+    def hits(self, k: int | None = None, group: Group = "segment") -> list[Hit]:
+        """The `k` best segments as hits, or the `k` best videos, each shown by its best segment."""
+        if group == "video":
+            return by_video(self.scored, k, self.spread)
+        return [self.hit(one) for one in self.scored[:k]]
+
+    def hit(self, one: Scored) -> Hit:
+        """A segment with its moments."""
+        return _hit(one, self.spread)
+
+    def run(self, best: Scored, segments: Sequence[Scored]) -> Hit:
+        """Several segments of one video as one hit: the best one, with the moments of all."""
+        if len(segments) == 1:
+            return self.hit(best)
+        known = [one.spans[one.finest] for one in segments if one.spans is not None]
+        hit = self.hit(best)
+        if len(known) < len(segments):
+            return replace(hit, merged=len(segments))
+        spans = torch.cat(known)
+        order = spans[:, 0].argsort(stable=True)  # those of overlapping segments interlock
+        evidence = torch.cat([one.evidence[one.finest] for one in segments])[order]
+        both = [(start, end) for start, end in spans[order].tolist()]
+        return replace(hit, moments=moments(evidence.tolist(), both, self.spread), merged=len(segments))
+
+
 def search(
     method: Method,
     index: Index,
@@ -60,57 +92,105 @@ def search(
         raise ValueError(f"k is {k}; ask for at least one hit")
     if len(text) != 1:
         raise ValueError(f"one search is one text, got {len(text)}")
+    scorer = Scorer.of(method, [Sought(text)])
+    ranked = rank(
+        scorer, index, k=k, exact=exact, depth=depth, by=by, group=group, videos=videos, on_progress=on_progress
+    )
+    return ranked.hits(k, group)
+
+
+@torch.inference_mode()
+def rank(
+    scorer: Scorer,
+    index: Index,
+    *,
+    k: int,
+    exact: bool = False,
+    depth: int = DEPTH,
+    by: Candidates = CANDIDATES,
+    group: Group = "segment",
+    videos: Sequence[str] | None = None,
+    sample: Tokens | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Ranking:
+    """The `max(depth, k)` best segments, of candidates or of all; of `k` videos at least, if they are grouped.
+
+    Candidates are the `depth` nearest to each of the scorer's vectors, joined; where videos are grouped, also the
+    nearest three of each of the `k` nearest videos, so that a few long videos cannot crowd out the others. `sample`
+    sets the scales of several parts in this first stage.
+    """
+    most = max(depth, k)
     if exact:
-        scored, spread = _all(method, index, text, k, group, videos, on_progress)
-    else:
-        scored, spread = _two_stages(method, index, text, max(depth, k), by, videos)
-        if group == "video" and len({one.segment.video for one in scored}) < k and len(scored) == max(depth, k):
-            # a few long videos fill the candidates: look deeper until k videos, or all segments, are seen
-            return search(method, index, text, k=k, depth=4 * max(depth, k), by=by, group=group, videos=videos)
-    best = sorted(scored, key=_order)
+        return _all(scorer, index, most, group, videos, on_progress)
+    ids = candidates(scorer.vectors(by, sample), index, depth=most, videos=videos, k=k if group == "video" else None)
+    scored, spread = _scored(scorer, index, ids)
     if group == "video":
-        return _by_video(best, k, spread)
-    return [_hit(one, spread) for one in best[:k]]
+        return Ranking(scored, spread)
+    return Ranking(scored[:most], spread, full=len(ids) >= most)
 
 
-def _two_stages(
-    method: Method, index: Index, text: Tokens, depth: int, by: Candidates, videos: Sequence[str] | None
-) -> tuple[list[Scored], float]:
-    near = index.nearest(method.summary(text)[0], depth, by=by, videos=videos)
-    if not near:
+def candidates(
+    vectors: Sequence[tuple[Float[Tensor, "dim"], Candidates]],
+    index: Index,
+    *,
+    depth: int,
+    videos: Sequence[str] | None = None,
+    k: int | None = None,
+) -> list[str]:
+    """Ids of the segments nearest to any of the vectors: the first stage. `k`: of at least so many videos."""
+    ids: dict[str, None] = {}
+    for vector, by in vectors:
+        ids.update(dict.fromkeys(name for name, _ in index.nearest(vector, depth, by=by, videos=videos)))
+        if k is not None:
+            near = index.nearest(vector, SHOWN * k, by=by, videos=videos, each=SHOWN)
+            ids.update(dict.fromkeys(name for name, _ in near))
+    return list(ids)
+
+
+@torch.inference_mode()
+def _scored(scorer: Scorer, index: Index, ids: Sequence[str]) -> tuple[list[Scored], float]:
+    if not ids:
         return [], 0.0
-    segments, tokens = index.fetch([identity for identity, _ in near])
+    segments, tokens = index.fetch(ids, skip=True)
+    if not segments:
+        return [], 0.0
     spread = _Spread()
-    return list(_score(method, text, segments, tokens, spread)), spread.deviation()
+    return sorted(_score(scorer, segments, tokens, spread), key=_order), spread.deviation()
+
+
+def of_segments(scorer: Scorer, index: Index, ids: Sequence[str], at_once: int = 1024) -> Ranking:
+    """These segments, best first, whatever their score."""
+    spread, scored = _Spread(), []
+    with torch.inference_mode():
+        for start in range(0, len(ids), at_once):
+            segments, tokens = index.fetch(ids[start : start + at_once])
+            scored += _score(scorer, segments, tokens, spread)
+    return Ranking(sorted(scored, key=_order), spread.deviation())
 
 
 def _all(
-    method: Method,
+    scorer: Scorer,
     index: Index,
-    text: Tokens,
-    k: int,
+    most: int,
     group: Group,
     videos: Sequence[str] | None,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[list[Scored], float]:
+) -> Ranking:
     """Every segment scored, in batches; only what can still be among the answers is held."""
     spread = _Spread()
-    wanted = None if videos is None else set(videos)
+    seen = 0
 
     def stream() -> Iterator[Scored]:
-        done, total = 0, index.count() if on_progress else 0
-        for segments, tokens in index.batches():
-            done += len(segments)
+        nonlocal seen
+        total = index.count(videos) if on_progress else 0
+        for segments, tokens in index.batches(videos=videos):
+            seen += len(segments)
             if on_progress:
-                on_progress(done, total)
-            if wanted is not None:
-                rows = [row for row, segment in enumerate(segments) if segment.video in wanted]
-                segments, tokens = [segments[row] for row in rows], tokens[rows]
-            if segments:
-                yield from _score(method, text, segments, tokens, spread)
+                on_progress(seen, total)
+            yield from _score(scorer, segments, tokens, spread)
 
     if group == "segment":
-        kept = heapq.nsmallest(k, stream(), key=_order)
+        kept = heapq.nsmallest(most, stream(), key=_order)
     else:
         videos_best: dict[str, list[Scored]] = {}
         for one in stream():  # moments of a video come from its three best segments, so no more are held
@@ -118,11 +198,11 @@ def _all(
             rows.append(one)
             rows.sort(key=_order)
             del rows[SHOWN:]
-        kept = [one for rows in videos_best.values() for one in rows]
-    return kept, spread.deviation()
+        kept = sorted((one for rows in videos_best.values() for one in rows), key=_order)
+    return Ranking(kept, spread.deviation(), full=group == "segment" and seen > most)
 
 
-def _by_video(best: list[Scored], k: int, spread: float) -> list[Hit]:
+def by_video(best: list[Scored], k: int | None, spread: float) -> list[Hit]:
     """One hit a video: its best segment and score, with the moments of its best segments."""
     rows: dict[str, list[Scored]] = {}
     for one in best:
@@ -135,24 +215,13 @@ def _by_video(best: list[Scored], k: int, spread: float) -> list[Hit]:
     return hits
 
 
-def _score(
-    method: Method, text: Tokens, segments: Sequence[Segment], tokens: Tokens, spread: _Spread
-) -> Iterator[Scored]:
-    scores = method.score(text, tokens)[0]
-    evidence = method.evidence(text, tokens)
-    finest = _finest(tokens)
-    spread.add(evidence[finest])
+def _score(scorer: Scorer, segments: Sequence[Segment], tokens: Tokens, spread: _Spread) -> Iterator[Scored]:
+    scores, evidence, raw = scorer(tokens)
+    known = finest(tokens)
+    spread.add(evidence[known])
     spans = [None] * len(segments) if tokens.spans is None else tokens.spans
-    for row in zip(segments, scores.tolist(), evidence, spans, finest, strict=True):
+    for row in zip(segments, scores.tolist(), evidence, spans, known, raw, strict=True):
         yield Scored(*row)
-
-
-def _finest(tokens: Tokens) -> Bool[Tensor, "batch token"]:
-    """The tokens that saw the least time each: those of the highest level, a segment by itself."""
-    if tokens.level is None:
-        return tokens.mask
-    level = tokens.level.masked_fill(~tokens.mask, -1)
-    return tokens.mask & (level == level.amax(dim=1, keepdim=True))
 
 
 def _hit(one: Scored, spread: float) -> Hit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -17,10 +18,11 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from rushes.video import sample
+from rushes.video.pixels import rgb, thumbnail, upright
 from rushes.video.probe import (
     PROMISING,
     VideoError,
@@ -31,7 +33,6 @@ from rushes.video.probe import (
     seekable,
     start_time,
     stream_end,
-    turn,
 )
 from rushes.video.shots import End, Frame, Look, Span, by_shots, by_windows, dense, sparse
 
@@ -64,6 +65,7 @@ def read(
     squash: bool = True,
     start: float = 0.0,
     threads: int | None = None,
+    thumbnails: int = 0,
 ) -> Iterator[Frame | Span | Damage]:
     """A video's kept frames in time order, each segment as a Span once its frames are out, and what was damaged.
 
@@ -73,10 +75,11 @@ def read(
     start     seconds; 0, or the end of a shot or start of a window that an earlier read gave: what follows is then
               exactly what that read gave from there on
     threads   that the decoder may use; None = at most 4
+    thumbnails  pixels: each span carries its most telling frame as a WebP of at most that width and height; 0 = none
 
     VideoError for a file that gives no frames; damage inside a file is an event, not an error.
     """
-    for event in events(path, policy, segments, size, squash, start, threads):
+    for event in events(path, policy, segments, size, squash, start, threads, thumbnails):
         if event is not None:
             yield event
 
@@ -89,6 +92,7 @@ def events(
     squash: bool,
     start: float,
     threads: int | None = None,
+    thumbnails: int = 0,
 ) -> Iterator[Frame | Span | Damage | None]:
     """`read`, with a None now and then where decoding goes on but has nothing to deliver."""
     rule = sample.policy(policy)
@@ -98,18 +102,19 @@ def events(
         raise ValueError(f"size {size} pixels and start {start} s must be positive; start may be 0")
     threads = threads or min(4, os.cpu_count() or 1)
     convert = _Converter(size, squash)
+    picture = (lambda look: thumbnail(look.picture, look.aspect, thumbnails)) if thumbnails else None
     passing = looks(path, rule, start, threads)
     if segments == "shots":
         detector = sparse if rule.skip == "NONKEY" or _slow(path) else dense
-        cut = by_shots(passing, rule.rate, convert, start, detector)
+        cut = by_shots(passing, rule.rate, convert, start, detector, picture=picture)
     else:
-        cut = by_windows(passing, rule.rate, convert, start)
+        cut = by_windows(passing, rule.rate, convert, start, picture)
     seen = 0
     for event in cut:
         seen += isinstance(event, Frame)
         yield event
     if not seen and rule.skip == "NONKEY":  # no frame calls itself a key frame: some AVI, some cameras
-        yield from events(path, "balanced", segments, size, squash, start, threads)
+        yield from events(path, "balanced", segments, size, squash, start, threads, thumbnails)
     elif not seen and start == 0:
         raise VideoError("no-frames", f"{path} has a video stream but not one frame that decodes")
 
@@ -121,16 +126,21 @@ def _slow(path: str | os.PathLike[str]) -> bool:
 
 
 def looks(
-    path: str | os.PathLike[str], rule: sample.Policy, start: float, threads: int
-) -> Iterator[Look | Damage | End | None]:
-    """Decoded frames from the one shown at `start` on. A seek that lands too late is taken back and done earlier."""
+    path: str | os.PathLike[str], rule: sample.Policy, start: float, threads: int, *, quick: bool = False
+) -> Generator[Look | Damage | End | None]:
+    """Decoded frames from the one shown at `start` on. A seek that lands too late is taken back and done earlier.
+
+    quick   where the container cannot seek, read but do not decode what lies before: for who wants a moment only, since
+            the damage there is not known then
+    """
     with opened(path) as (container, stream):
         step = 1.0 / (frame_rate(stream) or 25.0)
         may_seek = start > 0 and seekable(container) and not _untimed(container, stream)
+        unread = _unread(container, stream, start) if quick and not may_seek else 0
     margin = 1.0 + 16 * step  # seconds; a key frame's own leading frames cannot be decoded after a seek to it
     for back in (margin, 8 * margin, None) if may_seek else (None,):
         origin = None if back is None or start <= back else start - back
-        tape = _tape(path, rule, origin, threads)
+        tape = _tape(path, rule, origin, threads, unread)
         head: list[Look | Damage | End | None] = []
         for event in tape:
             head.append(event)
@@ -154,6 +164,29 @@ def looks(
                 yield before
                 before = None
             yield event
+
+
+def _unread(container: InputContainer, stream: VideoStream, start: float) -> int:
+    """How many packets lie before the key frame from which the frame shown at `start` can be decoded; 0 where times
+    stamps are missing or jump back before that, so that only a decoder that has seen all knows the time."""
+    if start <= 0 or _untimed(container, stream):
+        return 0
+    clock, number, found, latest = _Clock(container, stream), 0, 0, -math.inf
+    for packet in _packets(container, stream):
+        if isinstance(packet, Exception) or not packet.size:
+            continue
+        if packet.pts is None or packet.dts is None:
+            return 0
+        shown, decoded = clock.packet(packet), packet.dts * clock.base - clock.zero
+        if decoded < latest - 1.0:
+            return 0
+        latest = max(latest, decoded)
+        if packet.is_keyframe and shown <= start:
+            found = number
+        if decoded > start:  # what is decoded after its time is shown later still
+            return found
+        number += 1
+    return found
 
 
 def _untimed(container: InputContainer, stream: VideoStream) -> bool:
@@ -269,9 +302,10 @@ class _Losses:
 
 
 def _tape(
-    path: str | os.PathLike[str], rule: sample.Policy, origin: float | None, threads: int
+    path: str | os.PathLike[str], rule: sample.Policy, origin: float | None, threads: int, unread: int = 0
 ) -> Generator[Look | Damage | End | None]:
-    """One pass over a file from some key frame at or before `origin` (None = from its start)."""
+    """One pass over a file from some key frame at or before `origin` (None = from its start, the first `unread` packets
+    not decoded)."""
     with opened(path) as (container, stream), closing(_Filler(path, threads)) as filler:
         clock = _Clock(container, stream)
         skip = "DEFAULT" if clock.counted is not None else rule.skip
@@ -298,6 +332,8 @@ def _tape(
             if packet.size:
                 time = clock.packet(packet)
                 reach.see(packet, time)
+                if clock.packets <= unread:
+                    continue
                 if skip == "NONKEY" and not packet.is_keyframe:
                     continue
                 if not packet.is_discard:
@@ -497,28 +533,13 @@ class _Converter:
     def __init__(self, size: int, squash: bool):
         self.size = size
         self.squash = squash
-        self.reformat = VideoReformatter().reformat
+        self.scaler = VideoReformatter()
 
     def __call__(self, look: Look) -> np.ndarray:
         frame = look.picture
-        quarters, mirrored = turn(frame)
         if self.squash:
             width = height = self.size
         else:
             sides = frame.width * look.aspect, frame.height
             width, height = (max(1, round(side * self.size / min(sides))) for side in sides)
-        # untagged HD is BT.709 by custom; FFmpeg takes every untagged frame for BT.601
-        untagged = frame.colorspace == 2 and frame.height >= 720
-        small = self.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            interpolation="AREA",
-            src_colorspace=Colorspace.ITU709 if untagged else None,
-            threads=1,
-        )
-        pixels = small.to_ndarray()
-        if mirrored:
-            pixels = pixels[:, ::-1]
-        return np.ascontiguousarray(np.rot90(pixels, -quarters))
+        return upright(rgb(frame, width, height, self.scaler), frame)

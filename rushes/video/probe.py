@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -59,6 +59,21 @@ class Probe:
     seekable: bool  # False: read from the start (MPEG-TS, raw streams, AVI, ...)
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a player must know to play a file: FFmpeg's names, "" where there is none.
+
+    container   "mp4", "mov", "webm", "matroska", "mpegts", "avi", ...
+    pixels      format of the stored pixels, as "yuv420p"
+    audio       codecs of all audio streams, in order, with commas
+    """
+
+    container: str
+    video: str
+    pixels: str
+    audio: str
+
+
 def probe(path: str | os.PathLike[str]) -> Probe:
     """Look at a file; VideoError says what is wrong with it. Decodes one frame: only that knows the rotation."""
     with opened(path) as (container, stream):
@@ -76,12 +91,38 @@ def probe(path: str | os.PathLike[str]) -> Probe:
         )
 
 
+def kind(container: InputContainer, stream: VideoStream) -> Kind:
+    """What `container` is, from its headers."""
+    sound = ",".join(str(s.codec_context.name) if s.codec_context else "unknown" for s in container.streams.audio)
+    return Kind(_format(container), stream.codec_context.name, stream.codec_context.pix_fmt or "", sound)
+
+
+def kind_task(source: str) -> tuple[dict[str, str], bytes]:
+    """In the sandbox: what a file is."""
+    with opened(source) as (container, stream):
+        return asdict(kind(container, stream)), b""
+
+
+def _format(container: InputContainer) -> str:
+    """One name for the container; FFmpeg has one demuxer for mp4 and mov, and one for WebM and Matroska."""
+    name = family(container)
+    if name == "mov":
+        # files without a brand are older than mp4
+        return "mov" if container.metadata.get("major_brand", "qt").strip() == "qt" else "mp4"
+    if name == "matroska":
+        with open(container.name.removeprefix("file:"), "rb") as file:
+            head = file.read(64)
+        webm = b"\x42\x82\x84webm"  # the document's type, in its first element
+        return "webm" if webm in head else "matroska"
+    return name
+
+
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its video stream. Local regular files only: no device, FIFO, folder, or address is ever opened."""
     container = _open(Path(path))
     try:
-        yield container, _video_stream(container, path)
+        yield container, video_stream(container, path)
     finally:
         container.close()
 
@@ -111,7 +152,7 @@ def _open(path: Path) -> InputContainer:
     return cast(InputContainer, container)
 
 
-def _video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+def video_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
     """The default video stream, else the first. A cover picture in a music file is no video."""
     films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not films:
@@ -209,7 +250,10 @@ def turn(frame: VideoFrame) -> tuple[int, bool]:
     The display matrix maps the stored x, y to a x + c y, b x + d y (y down), up to a shift; it is rounded to the
     nearest of the eight ways to lay a picture on a table.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 cannot list side data with a photograph's EXIF in it; it tells the turn, not a mirror
+        return round(-frame.rotation / 90) % 4, False
     if matrix is None:
         return 0, False
     numbers = memoryview(bytes(matrix)).cast("i")

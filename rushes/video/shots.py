@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from scenedetect.common import FrameTimecode
-from scenedetect.detector import SceneDetector
-from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from rushes.video import sample
+from rushes.video.pixels import telling
+
+if TYPE_CHECKING:  # a third of a second, which who wants a single frame should not wait
+    from scenedetect.detector import SceneDetector
 
 SMALL = (96, 64)  # pixels, width and height of what the detector sees; the aspect is of no matter to a difference
 
@@ -32,12 +34,14 @@ class Frame:
 class Span:
     """A finished segment and the times of the frames kept of it; each of them has been delivered before.
 
-    Seconds; start <= time < end for each of `times`, which is never empty.
+    Seconds; start <= time < end for each of `times`, which is never empty. `thumbnail`, where one was asked for, is the
+    most telling of those frames (`pixels.telling`) as a small WebP.
     """
 
     start: float
     end: float
     times: tuple[float, ...]
+    thumbnail: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,19 +61,49 @@ class End:
 
 
 Convert = Callable[[Look], np.ndarray]
+Picture = Callable[[Look], bytes]
+
+
+class _Best:
+    """Holds the most telling of the kept frames as decoded, one for each `share` seconds, until it becomes a picture:
+    one conversion a segment, and never more than three decoded frames in memory."""
+
+    def __init__(self, picture: Picture | None, share: float = math.inf):
+        self.picture = picture
+        self.share = share
+        self.held: dict[float, tuple[float, Look]] = {}
+
+    def offer(self, frame: Frame, look: Look) -> None:
+        if self.picture is None:
+            return
+        score, place = telling(frame.pixels), frame.time // self.share
+        if place not in self.held or score > self.held[place][0]:
+            self.held[place] = score, look
+
+    def of(self, places: Iterable[float]) -> bytes | None:
+        """The picture of some shares; what comes before them is let go."""
+        wanted = list(places)
+        held = [self.held[place] for place in wanted if place in self.held]
+        self.held = {place: best for place, best in self.held.items() if place >= wanted[0]}
+        if self.picture is None or not held:
+            return None
+        return self.picture(max(held, key=lambda best: best[0])[1])
 
 
 class _Keep:
     """Chooses a segment's frames as they pass: for each target of the grid the frame that a player shows then."""
 
-    def __init__(self, start: float, rate: float, convert: Callable[[Look], Frame], earliest: float = 0.0):
+    def __init__(
+        self, start: float, rate: float, convert: Callable[[Look], Frame], best: _Best, earliest: float = 0.0
+    ):
         self.start = start
         self.rate = rate
         self.convert = convert
+        self.best = best
         self.earliest = max(start, earliest)
         self.number = 0  # of the next target
         self.shown: Look | None = None
-        self.waiting: list[Frame] = []  # kept, not yet delivered
+        self.waiting: list[tuple[Frame, Look]] = []  # kept, not yet delivered
         self.times: list[float] = []  # delivered
         self.first: Look | None = None  # until something is delivered: every segment has a frame
 
@@ -86,13 +120,14 @@ class _Keep:
             shown = self.shown
             if shown is None or shown.time < self.earliest:
                 continue
-            last = self.waiting[-1].time if self.waiting else self.times[-1] if self.times else None
+            last = self.waiting[-1][0].time if self.waiting else self.times[-1] if self.times else None
             if last is None or last < shown.time:
-                self.waiting.append(self.convert(shown))
+                self.waiting.append((self.convert(shown), shown))
 
     def deliver(self) -> Iterator[Frame]:
-        for frame in self.waiting:
+        for frame, look in self.waiting:
             self.times.append(frame.time)
+            self.best.offer(frame, look)
             yield frame
         self.waiting = []
         if self.times:
@@ -101,11 +136,11 @@ class _Keep:
     def close(self, end: float) -> Iterator[Frame | Span]:
         """The frames before `end` that are still to be delivered, then the span."""
         self.until(end)
-        self.waiting = [frame for frame in self.waiting if frame.time < end]
+        self.waiting = [kept for kept in self.waiting if kept[0].time < end]
         if not self.waiting and not self.times and self.first is not None:
-            self.waiting = [self.convert(self.first)]
+            self.waiting = [(self.convert(self.first), self.first)]
         yield from self.deliver()
-        yield Span(self.start, end, tuple(self.times))
+        yield Span(self.start, end, tuple(self.times), self.best.of([0.0]))
 
 
 class Detector:
@@ -123,6 +158,8 @@ class Detector:
 
     def feed(self, time: float, small: np.ndarray) -> list[float]:
         """Times of cuts; a cut is the first frame of the new shot."""
+        from scenedetect.common import FrameTimecode
+
         code = FrameTimecode(self.count, Fraction(25))  # a name for the frame, not a time
         self.times.append(time)
         found = self.inner.process_frame(code, small)
@@ -133,11 +170,15 @@ class Detector:
 def dense() -> Detector:
     """For frames that follow each other closely: a cut stands out from the changes just before and after it.
     Of the detectors tried it is the one that a quick turn of the camera does not fool; benchmarks/shots.py."""
+    from scenedetect.detectors import AdaptiveDetector
+
     return Detector(AdaptiveDetector(3.0, min_scene_len=0, window_width=2), lag=2)
 
 
 def sparse() -> Detector:
     """For frames that are seconds apart, as key frames are: neighbours tell nothing, the change itself decides."""
+    from scenedetect.detectors import ContentDetector
+
     return Detector(ContentDetector(27.0, min_scene_len=0))
 
 
@@ -150,9 +191,15 @@ class _Shots:
     """
 
     def __init__(
-        self, rate: float, convert: Convert, detector: Callable[[], Detector], small: Callable[[VideoFrame], np.ndarray]
+        self,
+        rate: float,
+        convert: Convert,
+        detector: Callable[[], Detector],
+        small: Callable[[VideoFrame], np.ndarray],
+        picture: Picture | None,
     ):
         self.rate = rate
+        self.picture = picture
         self.detector = detector
         self.small = small
         self.raw = convert
@@ -181,7 +228,7 @@ class _Shots:
 
     def decide(self, look: Look, small: np.ndarray) -> Iterator[Frame | Span]:
         if self.current is None:
-            self.current = _Keep(look.time, self.rate, self.convert)
+            self.current = self.keep(look.time)
         while True:
             if self.pending is None:
                 self.propose(look, small)
@@ -203,6 +250,9 @@ class _Shots:
             yield from self.current.deliver()
         self.last = (look, small)
 
+    def keep(self, start: float) -> _Keep:
+        return _Keep(start, self.rate, self.convert, _Best(self.picture))
+
     def propose(self, look: Look, small: np.ndarray) -> None:
         """Make a candidate of this frame or of the one before, if there is reason to."""
         assert self.current is not None
@@ -219,7 +269,7 @@ class _Shots:
             self.forced = False
         else:
             return
-        self.pending = _Keep(at[0].time, self.rate, self.convert)
+        self.pending = self.keep(at[0].time)
         self.before = self.last[1] if self.last else None
         self.tail = []
         if at[0] is not look:
@@ -252,7 +302,7 @@ class _Shots:
         if self.pending is None and self.last is not None and end - self.current.start > sample.WINDOW + 1e-6:
             look = self.last[0]
             if look.time - self.current.start >= sample.SHORTEST:
-                self.pending, self.forced = _Keep(look.time, self.rate, self.convert), True
+                self.pending, self.forced = self.keep(look.time), True
                 self.pending.see(look)
         if (
             self.pending is not None
@@ -270,9 +320,10 @@ def by_shots(
     start: float = 0.0,
     detector: Callable[[], Detector] = dense,
     small: Callable[[VideoFrame], np.ndarray] | None = None,
+    picture: Picture | None = None,
 ) -> Iterator:
     """Looks in, frames and shots out; any other event passes through, except the end."""
-    shots = _Shots(rate, convert, detector, small or smaller())
+    shots = _Shots(rate, convert, detector, small or smaller(), picture)
     for event in events:
         if isinstance(event, Look):
             if event.time >= start - 1e-6:
@@ -283,7 +334,9 @@ def by_shots(
             yield event
 
 
-def by_windows(events: Iterable, rate: float, convert: Convert, start: float = 0.0) -> Iterator:
+def by_windows(
+    events: Iterable, rate: float, convert: Convert, start: float = 0.0, picture: Picture | None = None
+) -> Iterator:
     """Looks in, frames and windows out; any other event passes through, except the end.
 
     Windows start at every STEP seconds and share one grid, so a frame belongs to two windows and is sent once. A window
@@ -293,17 +346,20 @@ def by_windows(events: Iterable, rate: float, convert: Convert, start: float = 0
     number = round(start / sample.STEP)
     if abs(number * sample.STEP - start) > 1e-6:
         raise ValueError(f"windows start every {sample.STEP} s, none at {start} s; resume at a window's start")
-    keep = _Keep(number * sample.STEP, rate, lambda look: Frame(look.time, convert(look)))
+    best = _Best(picture, sample.STEP)
+    keep = _Keep(number * sample.STEP, rate, lambda look: Frame(look.time, convert(look)), best)
 
     def closed(number: int, end: float) -> Iterator[Frame | Span]:
         begin = sample.window(number)[0]
         keep.times = [time for time in keep.times if time >= begin]
         times = [time for time in keep.times if time < end]
         if not times and keep.shown is not None:
-            yield Frame(begin, convert(keep.shown))
+            again = Frame(begin, convert(keep.shown))
+            best.offer(again, keep.shown)
+            yield again
             times = [begin]
         if times:
-            yield Span(begin, end, tuple(times))
+            yield Span(begin, end, tuple(times), best.of([number, number + 1]))
 
     for event in events:
         if isinstance(event, Look):
@@ -337,4 +393,6 @@ def smaller() -> Callable[[VideoFrame], np.ndarray]:
 
 def difference(one: np.ndarray, two: np.ndarray) -> float:
     """Mean difference of two pictures, 0 to 255."""
+    import cv2
+
     return float(cv2.absdiff(one, two).mean())

@@ -20,12 +20,16 @@ import numpy as np
 
 from rushes.video import sample
 from rushes.video.decode import Damage, Frame, Span, events
-from rushes.video.probe import VideoError
+from rushes.video.probe import Kind, VideoError
+from rushes.video.sandbox import Limits, confine, environment, restrict
+from rushes.video.shots import dense, sparse
 
 STALL = 60.0  # seconds that the child may go without a sign of life
 LIMIT = 300.0  # seconds that one file may be waited for; a longer video may take twice its length
 AHEAD = 32  # events that the child may be ahead of the reader, besides what fits the pipe
 HEAD = struct.Struct("<II")  # bytes of JSON, bytes of pixels
+MEMORY = 6 << 30  # bytes of address space: 8K in 10 bit, with its reference frames, takes three
+LONGEST = 256 << 20  # bytes that one event may have; more is no event of ours
 
 
 class Decoder:
@@ -39,15 +43,29 @@ class Decoder:
     nothing. Only the seconds that the reader waits for the child count against the limits. A child that is killed is
     started again by the next `read`. If this process dies, the child ends by itself.
 
+    The child has MEMORY bytes of address space and no caller's environment; where the kernel knows Landlock, it may
+    write no file, start no program, and open no connection.
+
+    within  the folder of the files: where the kernel knows Landlock, the child can read none outside; None = anywhere
     stall   seconds without a sign of life from the child after which the file fails with "timeout"
     limit   seconds of waiting for one file; None = max(300, twice the video's length)
     """
 
-    def __init__(self, *, stall: float = STALL, limit: float | None = None, threads: int | None = None):
+    def __init__(
+        self,
+        *,
+        within: str | os.PathLike[str] | None = None,
+        stall: float = STALL,
+        limit: float | None = None,
+        threads: int | None = None,
+    ):
+        self.within = None if within is None else os.path.realpath(within)
         self.stall = stall
         self.limit = limit
         self.threads = threads
         self.duration = 0.0  # seconds that the file being read promises; 0 where it does not tell
+        self.kind: Kind | None = None  # of the file being read, once its first event is there
+        self.lines: bool | None = None  # whether that file has text subtitles inside
         self._child: subprocess.Popen[bytes] | None = None
         self._inbox: queue.Queue[tuple[int, Any]] = queue.Queue(AHEAD)
         self._serial = 0  # of the file being read
@@ -83,6 +101,7 @@ class Decoder:
         size: int = 224,
         squash: bool = True,
         start: float = 0.0,
+        thumbnails: int = 0,
     ) -> Iterator[Frame | Span | Damage]:
         """As `decode.read`; VideoError also for "timeout" and "crashed". One file at a time: a new read ends the last.
 
@@ -91,10 +110,17 @@ class Decoder:
         sample.policy(policy)  # a wrong name fails here and now
         self._serial += 1
         serial = self._serial
-        request = (serial, (os.fspath(path), policy, segments, size, squash, start, self.threads))
+        self.duration, self.kind = 0.0, None
+        request = (serial, (os.fspath(path), policy, segments, size, squash, start, self.threads, thumbnails))
         return self._read(serial, request)
 
-    def _read(self, serial: int, request: tuple) -> Iterator[Frame | Span | Damage]:
+    def recorded(self, path: str | os.PathLike[str]) -> float | None:
+        """As `recorded.recorded`, from the file's headers alone; raises as `read` does, and ends the last `read`."""
+        self._serial += 1
+        found = list(self._read(self._serial, (self._serial, (os.fspath(path),))))
+        return found[0].second if found and isinstance(found[0], _Recorded) else None
+
+    def _read(self, serial: int, request: tuple) -> Iterator[Any]:
         if serial != self._serial:
             raise RuntimeError("this decoder reads another file by now; use one Decoder for each file read at a time")
         name = request[1][0]
@@ -119,7 +145,7 @@ class Decoder:
                         raise self._crashed(name)
                 elif number == serial:
                     if isinstance(event, _Length):
-                        self.duration = event.seconds
+                        self.duration, self.kind, self.lines = event.seconds, event.kind(), event.lines
                         limit = self.limit or max(LIMIT, 2 * event.seconds)
                     elif isinstance(event, _Failure):
                         raise event.error()
@@ -162,13 +188,12 @@ class Decoder:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # a program of its own: no fork (threads), no multiprocessing spawn (it would run the caller's script again)
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._inbox = queue.Queue(AHEAD)
         self._child = subprocess.Popen(
-            [sys.executable, "-c", "from rushes.video.worker import serve; serve()"],
+            [sys.executable, "-P", "-c", "from rushes.video.worker import serve; serve()", self.within or ""],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
+            env=environment(),
         )
         listener = threading.Thread(target=_listen, args=(self._child, self._inbox), daemon=True)
         listener.start()
@@ -180,9 +205,24 @@ CLOSED = -1  # the serial under which the listener reports the end of the child
 
 @dataclass(frozen=True, slots=True)
 class _Length:
-    """What the file promises, before anything else."""
+    """What the file promises and what it is, before anything else."""
 
     seconds: float
+    container: str
+    video: str
+    pixels: str
+    audio: str
+    lines: bool = False
+
+    def kind(self) -> Kind:
+        return Kind(self.container, self.video, self.pixels, self.audio)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """When the file says that it was recorded: seconds since 1970."""
+
+    second: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +254,7 @@ class _Failure:
 
 # what may come through the pipe, under its name: JSON, because a decoder that a hostile file has taken over must not be
 # able to say anything that runs here
-WORDS = {kind.__name__: kind for kind in (Span, Damage, _Length, _Done, _Failure)}
+WORDS = {kind.__name__: kind for kind in (Span, Damage, _Length, _Recorded, _Done, _Failure)}
 
 
 def _say(pipe: IO[bytes], request: tuple) -> None:
@@ -247,11 +287,14 @@ def _put(child: subprocess.Popen[bytes], inbox: queue.Queue[tuple[int, Any]], it
 
 def _receive(pipe: IO[bytes]) -> tuple[int, Any]:
     head, body = HEAD.unpack(_exactly(pipe, HEAD.size))
+    if head + body > LONGEST:
+        raise ValueError(f"an event of {head + body} bytes")
     serial, name, fields = json.loads(_exactly(pipe, head))
     if name == "Frame":
         return serial, Frame(fields["time"], np.frombuffer(_exactly(pipe, body), np.uint8).reshape(fields["shape"]))
     if name == "Span":
         fields["times"] = tuple(fields["times"])
+        fields["thumbnail"] = bytes(_exactly(pipe, body)) or None
     return serial, None if name is None else WORDS[name](**fields)
 
 
@@ -274,6 +317,9 @@ def _give(pipe: IO[bytes], serial: int, event: Any) -> None:
     elif isinstance(event, Frame):
         pixels = event.pixels.tobytes()
         name, fields = "Frame", {"time": event.time, "shape": event.pixels.shape}
+    elif isinstance(event, Span):
+        pixels = event.thumbnail or b""
+        name, fields = "Span", {"start": event.start, "end": event.end, "times": event.times}
     else:
         name, fields = type(event).__name__, asdict(event)
     head = json.dumps((serial, name, fields)).encode()
@@ -288,6 +334,13 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     out = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)  # a library that prints must not print into the events
+    # no limit on processor time: one child reads all files, each by the parent's clock; none on what is written: stderr
+    # may be a file
+    restrict(Limits(memory_bytes=MEMORY, files=256), processor=False, writing=False)
+    for ready in (dense, sparse):  # what they import, they import before the doors close
+        ready()
+    within = sys.argv[1] if len(sys.argv) > 1 else ""
+    confine(within or None, reading=bool(within))
     requests: queue.Queue[tuple[int, tuple]] = queue.Queue()
     latest = [0]
 
@@ -305,7 +358,7 @@ def serve() -> None:
     while True:
         serial, request = requests.get()
         try:
-            for event in _with_length(request):
+            for event in _with_length(request) if len(request) > 1 else _recorded(*request):
                 if latest[0] != serial:
                     break
                 _give(out, serial, event)
@@ -316,9 +369,17 @@ def serve() -> None:
 
 
 def _with_length(request: tuple) -> Iterator[Any]:
-    from rushes.video.probe import duration, opened
+    from rushes.video.lines import has_lines
+    from rushes.video.probe import duration, kind, opened
 
     with opened(request[0]) as (container, stream):
         length = duration(container, stream)
-    yield _Length(length or 0.0)
+        what, lines = kind(container, stream), has_lines(container)
+    yield _Length(length or 0.0, **asdict(what), lines=lines)
     yield from events(*request)
+
+
+def _recorded(path: str) -> Iterator[_Recorded]:
+    from rushes.video.recorded import recorded
+
+    yield _Recorded(recorded(path))

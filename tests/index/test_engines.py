@@ -216,6 +216,26 @@ def test_a_filter_gives_what_the_rest_alone_would(index, by):
     assert index.nearest(query(), 7, by=by, videos=["nobody"]) == []
 
 
+@pytest.mark.parametrize("by", ["summary", "frame"])
+def test_at_most_so_many_of_each_video_is_the_full_order_without_the_rest(index, by):
+    for seed, (video, size) in enumerate([("crowd", 30), ("b", 2), ("c", 5), ("d", 1)]):
+        index.add(*batch(video, size, seed=seed))
+    ranking = index.nearest(query(), 100, by=by)
+    for each in (1, 2, 3, 40):
+        had: dict[str, int] = {}
+        want = []
+        for name, score in ranking:
+            video = name.split(":")[0]
+            had[video] = had.get(video, 0) + 1
+            if had[video] <= each:
+                want.append((name, score))
+        for k in (1, 3, 4, 9, 100):
+            assert index.nearest(query(), k, by=by, each=each) == want[:k]
+    assert index.nearest(query(), 9, by=by, each=1, videos=["b", "c"])[0] == next(
+        pair for pair in ranking if pair[0][0] in "bc" and pair[0][:2] != "cr"
+    )
+
+
 def test_names_are_data(index):
     for seed, name in enumerate(NAMES):
         index.add(*batch(name, 2, seed=seed))
@@ -253,6 +273,8 @@ def test_fetch_gives_back_what_was_added(index):
     alike(tokens[1:2], tokens[3:4])
     with pytest.raises(KeyError, match="2 ids are not in the index: 'c:0', 'c:1'"):
         index.fetch(["c:0", "a:0", "c:1"])
+    assert [segment.id for segment in index.fetch(["c:0", "a:0", "c:1"], skip=True)[0]] == ["a:0"]
+    assert index.fetch(["c:0"], skip=True)[0] == []
 
 
 @pytest.mark.parametrize("fields", ["", "spans", "level", "weights", "spans level", "spans level weights"])
@@ -286,6 +308,9 @@ def test_streaming_is_fetching(index):
         got, fetched = index.fetch([segment.id for segment in segments])
         assert got == segments
         alike(tokens, fetched)
+    some = [segment for segments, _ in index.batches(rows=4, videos=["c", "a", "nobody"]) for segment in segments]
+    assert sorted(segment.id for segment in some) == [segment.id for segment in index.segments(["a", "c"])]
+    assert list(index.batches(videos=[])) == []
 
 
 def test_optimize_changes_no_answer(index):
@@ -407,6 +432,9 @@ def test_lance_answers_as_exact(tmp_path_factory, parts, k, coarse, change):
                 want = exact.nearest(vector, k, by=by, videos=videos)
                 assert lance.nearest(vector, k, by=by, videos=videos) == want
                 assert streamed.nearest(vector, k, by=by, videos=videos) == want
+                want = exact.nearest(vector, k, by=by, videos=videos, each=2)
+                assert lance.nearest(vector, k, by=by, videos=videos, each=2) == want
+                assert streamed.nearest(vector, k, by=by, videos=videos, each=2) == want
     assert lance.segments() == exact.segments()
     ids = [segment.id for segment in exact.segments()]
     alike(exact.fetch(ids)[1], lance.fetch(ids)[1])
@@ -422,4 +450,4 @@ def test_ranking_is_exact_where_halves_cannot_tell():
     shelf = shelve(np.arange(rows, dtype=np.uint64), pa.array(ids), pa.array(ids), np.ones(rows, np.int64), vectors)
     vector = random.uniform(0.5, 1, dim)
     truth = vectors.astype(np.float64) @ vector
-    assert [name for name, _ in best(shelf, vector, 50)] == [ids[row] for row in np.lexsort((ids, -truth))[:50]]
+    assert [one.id for one in best(shelf, vector, 50)] == [ids[row] for row in np.lexsort((ids, -truth))[:50]]

@@ -1,5 +1,8 @@
 """Films that several tests read, made once a session."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.video.films import film
@@ -20,3 +23,12 @@ def films(tmp_path_factory):
         return made[key]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def landlock():
+    """Skips where the kernel does not know Landlock; tried in a process of its own, because there is no way back."""
+    code = "from rushes.video.sandbox import confine; print(confine(None))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    if "True" not in told:
+        pytest.skip("this kernel has no Landlock")

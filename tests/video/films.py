@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from colorsys import hsv_to_rgb
 from fractions import Fraction
@@ -90,7 +91,7 @@ def film(
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         stream.codec_context.thread_count = 1
         base = Fraction(1, 90000)
-        if codec not in ("mpeg4", "gif"):
+        if codec not in ("mpeg4", "mpeg2video", "gif"):
             stream.time_base = stream.codec_context.time_base = base
         if setup:
             setup(stream)
@@ -113,4 +114,18 @@ def film(
                 silence.time_base = Fraction(1, 8000)
                 output.mux(sound.encode(silence))
             output.mux(sound.encode())
+    return path
+
+
+def turned(film: Path, path: Path, quarters: int, mirrored: bool = False) -> Path:
+    """A copy of an mp4 that players turn clockwise by `quarters`, after mirroring it if asked.
+
+    The matrix is written into the track header by hand: a, b, u, c, d, v, x, y, w in 16.16 and 2.30.
+    """
+    data = bytearray(film.read_bytes())
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+    a, b, c, d = (-cosine, -sine, -sine, cosine) if mirrored else (cosine, sine, -sine, cosine)
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
     return path

@@ -10,7 +10,7 @@ import pytest
 
 from rushes.video.decode import Damage, Frame, Span, read
 from rushes.video.probe import VideoError, probe
-from tests.video.films import draw, number_of
+from tests.video.films import draw, number_of, turned
 
 POLICIES = ("fast", "balanced", "thorough")
 
@@ -167,15 +167,8 @@ def turned_film(films, name, quarters, mirrored, **how):
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_rotation_and_mirror(films, tmp_path, quarters, mirrored):
-    """The matrix is written into the track header by hand: a, b, u, c, d, v, x, y, w in 16.16 and 2.30."""
     plain = turned_film(films, f"turn-{quarters}-{mirrored}.mp4", quarters, mirrored)
-    data = bytearray(plain.read_bytes())
-    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
-    a, b, c, d = (-cosine, -sine, -sine, cosine) if mirrored else (cosine, sine, -sine, cosine)
-    at = data.index(b"tkhd") + 4 + 40
-    data[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    path = tmp_path / "turned.mp4"
-    path.write_bytes(data)
+    path = turned(plain, tmp_path / "turned.mp4", quarters, mirrored)
     found = probe(path)
     assert (found.width, found.height) == ((192, 320) if quarters % 2 else (320, 192))
     assert found.rotation == 90 * quarters

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from rushes.video.decode import Frame, read
-from rushes.video.probe import VideoError
-from rushes.video.worker import Decoder
+from rushes.video.decode import Frame, Span, read
+from rushes.video.probe import Kind, VideoError
+from rushes.video.worker import MEMORY, Decoder
 
 
 def identity(events):
@@ -92,12 +92,12 @@ def test_two_reads_at_once_are_told_apart(decoder, long):
 
 
 def test_a_child_that_hangs_costs_one_file(long):
-    with Decoder(stall=1.0) as decoder:
-        events = decoder.read(long, policy="thorough")
+    with Decoder() as decoder:
         list(decoder.read(long))
         pid = decoder.pid
         events = decoder.read(long, policy="thorough", size=512)
         next(events)
+        decoder.stall = 1.0
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(VideoError, match="no sign of life after 1 s") as caught:
             list(events)
@@ -161,3 +161,45 @@ def test_closing_ends_the_child(long):
         next(decoder.read(long))
         pid = decoder.pid
     assert gone(pid)
+
+
+def test_the_child_knows_no_secrets_and_has_limits(long, monkeypatch):
+    monkeypatch.setenv("RUSHES_TOKEN", "the secret")
+    with Decoder() as decoder:
+        next(decoder.read(long))
+        if not os.path.exists(f"/proc/{decoder.pid}/environ"):
+            pytest.skip("no /proc to look at")
+        with open(f"/proc/{decoder.pid}/environ", "rb") as file:
+            assert b"the secret" not in file.read()
+        with open(f"/proc/{decoder.pid}/limits") as file:
+            limits = {line[:26].strip(): line[26:].split()[0] for line in file}
+    assert limits["Max address space"] == str(MEMORY)
+    assert limits["Max core file size"] == "0"
+
+
+def test_the_child_reads_nothing_outside_its_folder(landlock, long, tmp_path):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "a.mp4").write_bytes(long.read_bytes())
+    (inside / "out.mp4").symlink_to(long)
+    (inside / "link.mp4").symlink_to(inside / "a.mp4")
+    with Decoder(within=inside) as decoder:
+        whole = identity(decoder.read(inside / "a.mp4"))
+        for path in (long, inside / "out.mp4"):
+            with pytest.raises(VideoError) as caught:
+                list(decoder.read(path))
+            assert caught.value.code == "unreadable"
+        assert identity(decoder.read(inside / "link.mp4")) == whole == identity(read(long))
+
+
+def test_the_child_says_what_kind_of_file_it_reads(decoder, long, films):
+    list(decoder.read(long))
+    assert decoder.kind == Kind("mp4", "h264", "yuv420p", "")
+    list(decoder.read(films("sound.mkv", audio=3.0)))
+    assert decoder.kind == Kind("matroska", "h264", "yuv420p", "aac")
+
+
+def test_thumbnails_come_through_the_pipe(decoder, long):
+    spans = [event for event in decoder.read(long, thumbnails=96) if isinstance(event, Span)]
+    assert spans == [event for event in read(long, thumbnails=96) if isinstance(event, Span)]
+    assert all(span.thumbnail and span.thumbnail[:4] == b"RIFF" for span in spans)

@@ -1,0 +1,85 @@
+"""Neighbouring segments of one video that look the same become one hit, so that a still hour is no page of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rushes.index.base import Index
+from rushes.search.parts import likeness
+from rushes.search.pipeline import Scored
+from rushes.types import Tokens
+
+TOUCH = 0.05  # seconds between two segments that follow on each other
+ALIKE = 0.95  # see docs/search.md: where it lies between frames of one shot and frames of two
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Segments that are one hit: the best of them, and all of them in order of time."""
+
+    best: Scored
+    segments: tuple[Scored, ...]
+
+
+def merged(scored: Sequence[Scored], index: Index, alike: float = ALIKE) -> list[Run]:
+    """Runs of the segments, in the order of their best ones; every segment is in exactly one.
+
+    scored   best first
+    alike    two segments are when every frame of each has a frame of the other nearby: the lower of the two
+             `likeness`es is at least this cosine
+
+    From the best segment on, each takes in its neighbours to both sides as long as they are like it, follow on each
+    other (or overlap), and belong to no better one. Likeness is to the best segment, not from neighbour to neighbour:
+    a slow pan must not become one hit from a wall to the sea.
+    """
+    rows: dict[str, list[Scored]] = {}
+    for one in scored:
+        rows.setdefault(one.segment.video, []).append(one)
+    near: list[str] = []
+    for row in rows.values():
+        row.sort(key=lambda one: (one.segment.start, one.segment.end, one.segment.id))
+        pairs = pairwise(row)
+        near += {one.segment.id: None for pair in pairs if _touch(*pair) for one in pair}
+    tokens = _tokens(index, near)
+    taken: set[str] = set()
+    runs: list[Run] = []
+    places = {one.segment.id: place for row in rows.values() for place, one in enumerate(row)}
+    for one in scored:
+        if one.segment.id in taken:
+            continue
+        row, place = rows[one.segment.video], places[one.segment.id]
+        taken.add(one.segment.id)
+        members = [one]
+        for step in (1, -1):
+            at = place
+            while 0 <= at + step < len(row):
+                other = row[at + step]
+                first, second = (row[at], other) if step > 0 else (other, row[at])
+                if other.segment.id in taken or not _touch(first, second) or not _alike(one, other, tokens, alike):
+                    break
+                taken.add(other.segment.id)
+                members.append(other)
+                at += step
+        members.sort(key=lambda each: (each.segment.start, each.segment.end, each.segment.id))
+        runs.append(Run(one, tuple(members)))
+    return runs
+
+
+def _touch(first: Scored, second: Scored) -> bool:
+    return second.segment.start - first.segment.end <= TOUCH
+
+
+def _alike(one: Scored, other: Scored, tokens: dict[str, Tokens], alike: float) -> bool:
+    first, second = tokens.get(one.segment.id), tokens.get(other.segment.id)
+    if first is None or second is None:
+        return False  # dropped by another process meanwhile
+    return min(float(likeness(first, second)), float(likeness(second, first))) >= alike
+
+
+def _tokens(index: Index, ids: Sequence[str]) -> dict[str, Tokens]:
+    if not ids:
+        return {}
+    segments, tokens = index.fetch(ids, skip=True)
+    return {segment.id: tokens[row : row + 1].trimmed() for row, segment in enumerate(segments)}
