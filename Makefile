@@ -24,7 +24,7 @@ benchmarks: $(VENV)/.dev
 
 $(VENV)/.demo: $(INPUTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e packages/rushes-small -e ".[demo]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e packages/rushes-small -e ".[demo,serve]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

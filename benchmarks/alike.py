@@ -70,6 +70,8 @@ def made(reels: list[Reel], folder: Path, out: Path, count: int) -> list[tuple[s
 
 
 def ask(library: rushes.Library, cuts: list[tuple[str, Cut, Path]], told: str) -> None:
+    if not cuts:
+        return
     right, verified, errors, taken, next_best = 0, 0, [], [], []
     for name, cut, path in cuts:
         began = time.perf_counter()
@@ -84,8 +86,8 @@ def ask(library: rushes.Library, cuts: list[tuple[str, Cut, Path]], told: str) -
     count = len(cuts)
     print(
         f"{told:<18} right video {right / count:.3f}  within 1 s {share(errors, 1.0):.3f}  within 0.25 s "
-        f"{share(errors, 0.25):.3f}  median error {statistics.median(errors):.3f} s, worst {max(errors):.3f} s  verified "
-        f"{verified / count:.3f}  best score of the others {max(next_best):.2f}  seconds a query "
+        f"{share(errors, 0.25):.3f}  median error {statistics.median(errors):.3f} s, worst {max(errors):.3f} s  "
+        f"verified {verified / count:.3f}  best score of the others {max(next_best):.2f}  seconds a query "
         f"{statistics.median(taken):.2f}"
     )
 

@@ -135,12 +135,16 @@ def build(model: Model, shown: dict[str, torch.Tensor]) -> ExactIndex:
 def encode(model: Model, paths: list[Path]) -> list[torch.Tensor]:
     size, vectors = model.backbone.image_size, []
     for start in range(0, len(paths), 32):
-        images = [
-            cv2.resize(cv2.imread(str(path)), (size, size), interpolation=cv2.INTER_AREA)
-            for path in paths[start : start + 32]
-        ]
+        images = [read_picture(path, size) for path in paths[start : start + 32]]
         vectors += list(model.frames(torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2)))
     return vectors
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise ValueError(f"{path} is no picture that can be read; give another folder")
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

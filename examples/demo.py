@@ -31,6 +31,7 @@ def main() -> None:
         say(f'\n$ rushes search {FOLDER} "{question}" -k 3')
         rushes("search", str(FOLDER), question, "-k", "3")
     say(f'\nAsk your own: .venv/bin/rushes search {FOLDER} "..."')
+    say(f"Or on a page: .venv/bin/rushes serve {FOLDER} --open")
 
 
 def package_folder(name: str) -> Path:

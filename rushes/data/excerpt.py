@@ -45,7 +45,7 @@ def excerpt(video: str | os.PathLike[str], path: Path, cut: Cut) -> None:
         assert isinstance(stream, VideoStream)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
-        number, shown = 0, None
+        number, second, shown = 0, 0.0, None
         count = max(1, round(cut.seconds * rate))
 
         def write(picture: np.ndarray) -> None:

@@ -120,7 +120,7 @@ class Cues:
     def search(self, text: str, videos: Sequence[str] | None = None, k: int | None = None, least: float = 0.0) -> Heard:
         """The `k` lines (None = all) that have most of the words of `text`, by how telling those are.
 
-            score(line) = sum of w(term) over the terms it has,   w(term) ~ log(1 + (lines + 1000) / lines with the term)
+            score(line) = sum of w(term) over the terms it has,   w(term) ~ log(1 + (lines + 1000) / lines with it)
 
         scaled so that all terms of the text sum to 1. The 1,000 are lines of a language at large: ten lines alone could
         not tell that "zebra" is rare. Small words of English (the, is, with) weigh a tenth. So a score
@@ -200,7 +200,8 @@ def _having(table: Table, word: str, where: str | None) -> list[str]:
     """Ids of the lines with a word; for scripts without spaces, a run of words, all of which they must have."""
     from lancedb.query import FullTextOperator, MatchQuery
 
-    query = table.search(MatchQuery(word, "folded", operator=FullTextOperator.AND), query_type="fts")
+    wanted = MatchQuery(word, "folded", operator=FullTextOperator.AND)  # pyright: ignore[reportCallIssue]
+    query = table.search(wanted, query_type="fts")
     query = query if where is None else query.where(where, prefilter=True)
     return query.select(["id", "_score"]).limit(MOST_LINES).to_arrow()["id"].to_pylist()
 

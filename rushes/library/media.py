@@ -199,7 +199,7 @@ class Media:
         return Kind(row.container, row.video, row.pixels, row.audio)
 
     def kinds(self, videos: Collection[str]) -> dict[str, Kind]:
-        """What is kept of the kinds of some contents, one look for all of them; those that were never looked up lack."""
+        """What is kept of the kinds of some contents, with one look; those that were never looked up lack."""
         rows = self._kinds.some(videos)
         return {row.fingerprint: Kind(row.container, row.video, row.pixels, row.audio) for row in rows}
 

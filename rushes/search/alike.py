@@ -24,13 +24,13 @@ ASKED = 24  # of these, that candidates are looked for by
 NEAR = 64  # segments near to each
 MOST_SEGMENTS = 4096  # whose tokens are read
 SAMPLE = 512  # segments that tell how alike frames of this library are anyway
-COMMON = 0.8  # cosine that frames of a library may have in common, at most
+TENTH = 1.9  # median deviations above the median that a tenth of a normal curve lies
 STEP = 0.1  # seconds between the offsets that are voted for
 SMOOTH = 0.6  # seconds: frames are a second apart, so true votes scatter by half of that to either side
 APART = 2.0  # seconds between two answers from one video
 TRIED = 3  # offsets of one video
-VERIFIED = 4  # stretches whose pictures are compared,
-WORTH = 0.5  # and that have at least this share of the best one's likeness
+VERIFIED = 6  # stretches whose pictures are compared
+WORTH = 0.5  # share of the best one's likeness; those below are compared only if none above is the same
 SURE = 0.75  # agreement from which pictures are the same; unrelated ones reach 0.5, see docs/video-queries.md
 HOLDS = 0.6  # agreement of a single picture down to which the stretch goes on
 SLACK = 1.6  # seconds around the voted offset in which pictures may lie
@@ -100,7 +100,7 @@ def alike(
 
         score = (alike (3 + peak) / 4 + same) / 2                    in [0, 1]
         alike   mean likeness of the clip's frames, 0 outside of the stretch; a frame's likeness is
-                (cosine - c) / (1 - c), c being what frames of this library have in common with it anyway (their 90 %)
+                (cosine - c) / (1 - c), c being what a frame has in common with a tenth of this library anyway
         peak    1 - (votes of the best offset more than two seconds away) / (votes of this one), at least 0: how sure
                 the place in time is. Small for a still picture, which fits many offsets, and for what is there twice
         same    mean correlation of the pictures if it is at least 0.75, else 0
@@ -118,15 +118,22 @@ def alike(
     segments = _candidates(model, index, clip, vectors, videos)
     if not segments:
         return []
-    common = _common(index, vectors)
-    found: list[_Stretch] = []
     known: dict[str, list[Segment]] = {}
+    near: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of each video: seconds, and cosines with the clip's frames
     for video, rows in _by_video(index, segments, clip.length).items():
         known[video] = [segment for segment, _, _ in rows]
         at = np.concatenate([row for _, row, _ in rows])
         frames = np.concatenate([row for _, _, row in rows])
         _, first = np.unique(at.round(2), return_index=True)  # windows share frames
-        found += _stretches(video, times, at[first], vectors @ frames[first].T, common, clip.length)
+        near[video] = at[first], vectors @ frames[first].T
+    best = np.max([cosines.max(axis=1) for _, cosines in near.values()], axis=0)
+    # where the whole library looks like the clip, as a library of one scene does, the best frame is still like it
+    common = np.minimum(_common(index, vectors), best - (1 - best) / 4).clip(0.0, 1.0)
+    found = [
+        one
+        for video, (at, cosines) in near.items()
+        for one in _stretches(video, times, at, cosines, common, clip.length)
+    ]
     found.sort(key=_order)
     if look is not None and clip.sketch is not None and len(clip.sketch):
         found = _verified(found, clip, look, mirrored)
@@ -197,11 +204,14 @@ def _fetched(index: Index, ids: Sequence[str]) -> tuple[list[Segment], Tokens]:
 
 
 def _common(index: Index, vectors: Float32[np.ndarray, "frame dim"]) -> Float32[np.ndarray, "frame"]:
-    """The cosine of each of the clip's frames that a tenth of a sample of the library exceed; COMMON at most, or a
-    library of one still scene would have nothing that is like anything."""
+    """The cosine that each of the clip's frames would exceed with a tenth of a sample of the library if the clip were
+    not in it: that of a normal curve with the sample's median and median deviation, which a few true matches among a
+    small library's frames do not move."""
     for _, tokens in index.batches(SAMPLE):
         sample = unit(fp32(tokens.vectors[finest(tokens)])).numpy()
-        return np.quantile(vectors @ sample.T, 0.9, axis=1).clip(0.0, COMMON).astype(np.float32)
+        cosines = vectors @ sample.T
+        middle = np.median(cosines, axis=1)
+        return middle + TENTH * np.median(np.abs(cosines - middle[:, None]), axis=1)
     return np.zeros(len(vectors), np.float32)
 
 
@@ -291,10 +301,13 @@ def _run(values: np.ndarray) -> tuple[int, int]:
 
 def _verified(found: list[_Stretch], clip: Clip, look: Look, mirrored: bool) -> list[_Stretch]:
     """The first few with their pictures compared, and all in their new order."""
-    few = [one for one in found[:VERIFIED] if one.alike >= WORTH * found[0].alike]
+    first = [one for one in found[:VERIFIED] if one.alike >= WORTH * found[0].alike]
+    others = [one for one in found[:VERIFIED] if one.alike < WORTH * found[0].alike]
     with ThreadPoolExecutor(2) as pool:  # each waits for a process of its own
-        done = list(pool.map(lambda one: _compared(one, clip, look, mirrored), few))
-    return sorted([*done, *found[len(few) :]], key=_order)
+        done = list(pool.map(lambda one: _compared(one, clip, look, mirrored), first))
+        if not any(one.same for one in done):  # else those are not worth their time
+            others = list(pool.map(lambda one: _compared(one, clip, look, mirrored), others))
+    return sorted([*done, *others, *found[VERIFIED:]], key=_order)
 
 
 def _compared(one: _Stretch, clip: Clip, look: Look, mirrored: bool) -> _Stretch:
@@ -311,10 +324,12 @@ def _compared(one: _Stretch, clip: Clip, look: Look, mirrored: bool) -> _Stretch
     except (VideoError, OSError):
         return one
     within = one.offset - SLACK, one.offset + SLACK
-    fit = register(part, pictures, within)
-    if mirrored and fit is not None and fit.agreement < SURE:
-        fit = register(part, pictures, within, mirrored=True)
-    if fit is None or fit.agreement < SURE:
+    # more pictures first: a cut among them tells the second where a moving camera and a crop look alike; the voted
+    # stretch alone where the clip is put together from several videos
+    tries = [(some, turned) for turned in ((False, True) if mirrored else (False,)) for some in (whole, part)]
+    fits = (register(some, pictures, within, mirrored=turned) for some, turned in tries)
+    fit = next((fit for fit in fits if fit is not None and fit.agreement >= SURE), None)
+    if fit is None:
         return one
     agree = agreement(whole, pictures, fit)
     first, last = _run(agree - HOLDS)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rushes.index.base import Index
-from rushes.search.parts import likeness
-from rushes.search.pipeline import Scored
-from rushes.types import Tokens
+import numpy as np
+from jaxtyping import Float32
 
+from rushes.index.base import Index
+from rushes.search.parts import finest
+from rushes.search.pipeline import Scored
+from rushes.similarity import fp32, unit
+
+Frames = Float32[np.ndarray, "frame dim"]
 TOUCH = 0.05  # seconds between two segments that follow on each other
 ALIKE = 0.95  # see docs/search.md: where it lies between frames of one shot and frames of two
 
@@ -42,7 +46,7 @@ def merged(scored: Sequence[Scored], index: Index, alike: float = ALIKE) -> list
         row.sort(key=lambda one: (one.segment.start, one.segment.end, one.segment.id))
         pairs = pairwise(row)
         near += {one.segment.id: None for pair in pairs if _touch(*pair) for one in pair}
-    tokens = _tokens(index, near)
+    frames = _frames(index, near)
     taken: set[str] = set()
     runs: list[Run] = []
     places = {one.segment.id: place for row in rows.values() for place, one in enumerate(row)}
@@ -57,7 +61,7 @@ def merged(scored: Sequence[Scored], index: Index, alike: float = ALIKE) -> list
             while 0 <= at + step < len(row):
                 other = row[at + step]
                 first, second = (row[at], other) if step > 0 else (other, row[at])
-                if other.segment.id in taken or not _touch(first, second) or not _alike(one, other, tokens, alike):
+                if other.segment.id in taken or not _touch(first, second) or not _alike(one, other, frames, alike):
                     break
                 taken.add(other.segment.id)
                 members.append(other)
@@ -71,15 +75,19 @@ def _touch(first: Scored, second: Scored) -> bool:
     return second.segment.start - first.segment.end <= TOUCH
 
 
-def _alike(one: Scored, other: Scored, tokens: dict[str, Tokens], alike: float) -> bool:
-    first, second = tokens.get(one.segment.id), tokens.get(other.segment.id)
+def _alike(one: Scored, other: Scored, frames: Mapping[str, Frames], alike: float) -> bool:
+    """The lower of the two `parts.likeness`es; in numpy, for hundreds of pairs are compared one by one."""
+    first, second = frames.get(one.segment.id), frames.get(other.segment.id)
     if first is None or second is None:
         return False  # dropped by another process meanwhile
-    return min(float(likeness(first, second)), float(likeness(second, first))) >= alike
+    cosines = first @ second.T
+    return float(min(cosines.max(axis=1).mean(), cosines.max(axis=0).mean())) >= alike
 
 
-def _tokens(index: Index, ids: Sequence[str]) -> dict[str, Tokens]:
-    if not ids:
-        return {}
+def _frames(index: Index, ids: Sequence[str]) -> dict[str, Frames]:
+    """The finest tokens of these segments, made unit."""
     segments, tokens = index.fetch(ids, skip=True)
-    return {segment.id: tokens[row : row + 1].trimmed() for row, segment in enumerate(segments)}
+    if not segments:
+        return {}
+    vectors, known = unit(fp32(tokens.vectors)).numpy(), finest(tokens).numpy()
+    return {segment.id: vectors[row, known[row]] for row, segment in enumerate(segments)}

@@ -28,6 +28,7 @@ from rushes.serve.security import is_loopback
 from rushes.serve.service import Service
 
 SHORTEST = 16  # characters of a token
+BACKLOG = 256  # connections that may wait to be accepted
 GRACEFUL = 5  # seconds that answers under way get when the server is stopped
 
 
@@ -90,7 +91,7 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket, so that the port is known (0 takes a free one) and a taken one is told in one line."""
+    """A listening socket, so that the port is known (0 takes a free one) and a taken one is told in one line."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
@@ -107,6 +108,7 @@ def bind(host: str, port: int) -> socket.socket:
         if error.errno == errno.EACCES:
             raise OSError(f"port {port} may not be bound by this user; give one above 1023 with --port") from None
         raise OSError(f"{host} cannot be bound ({error.strerror}); try --host 127.0.0.1") from None
+    bound.listen(BACKLOG)  # so that the address works as soon as it is told
     bound.set_inheritable(False)
     return bound
 

@@ -41,7 +41,7 @@ class Service:
         self.results: Results[Any] = Results(limits.results, limits.results_hits, limits.results_lifetime)
         self.uploads = Uploads(limits)
         self.searching = Pool("search", limits.workers, limits.waiting, limits.search_seconds, _one_thread_each)
-        self.media = Pool("media", limits.media_workers, limits.media_waiting, limits.media_seconds)
+        self.media = Pool("media", limits.media_workers, limits.media_waiting, limits.media_seconds, _one_thread_each)
         self.looking = Pool("look", 4, 4 * limits.waiting, limits.search_seconds)  # tables, small files
         self.jobs = Jobs(library.folder, library.store, limits.jobs)
         self.kinds: dict[str, Kind] = {}  # of contents

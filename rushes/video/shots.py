@@ -93,9 +93,7 @@ class _Best:
 class _Keep:
     """Chooses a segment's frames as they pass: for each target of the grid the frame that a player shows then."""
 
-    def __init__(
-        self, start: float, rate: float, convert: Callable[[Look], Frame], best: _Best, earliest: float = 0.0
-    ):
+    def __init__(self, start: float, rate: float, convert: Callable[[Look], Frame], best: _Best, earliest: float = 0.0):
         self.start = start
         self.rate = rate
         self.convert = convert

@@ -44,7 +44,9 @@ def test_a_file_with_the_videos_name_belongs_to_it(tmp_path, name):
     assert beside(tmp_path, "a.mp4", "a.mp4", name) == [name]
 
 
-@pytest.mark.parametrize("name", ["b.srt", "a2.srt", "a.txt", ".a.srt", "a. b.srt", "aa.en.srt", "deep/a.srt", "a.1.2.3.4.srt"])
+@pytest.mark.parametrize(
+    "name", ["b.srt", "a2.srt", "a.txt", ".a.srt", "a. b.srt", "aa.en.srt", "deep/a.srt", "a.1.2.3.4.srt"]
+)
 def test_other_files_do_not(tmp_path, name):
     assert beside(tmp_path, "a.mp4", "a.mp4", name) == []
 

@@ -72,7 +72,9 @@ def world(request) -> tuple[Model, ExactIndex]:
     return model, index
 
 
-def clip(model: Model, features: torch.Tensor, start: float, seconds: float, rate: float = 2.0, noise: float = 0.3) -> Clip:
+def clip(
+    model: Model, features: torch.Tensor, start: float, seconds: float, rate: float = 2.0, noise: float = 0.3
+) -> Clip:
     vectors, spans = sampled(features, start, seconds, rate)
     draw = torch.Generator().manual_seed(7)
     vectors = vectors + noise * torch.randn(vectors.shape, generator=draw)

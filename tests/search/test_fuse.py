@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -29,15 +30,15 @@ class World:
         self.method = WTI(DIM).eval()
         self.index = ExactIndex(DIM)
         vectors = [torch.randn(3, DIM, generator=draw) for _ in range(COUNT)]
-        self.segments = [Segment(f"s{n:03d}", f"v{n // 10:02d}", 10.0 * (n % 10), 10.0 * (n % 10) + 10) for n in range(COUNT)]
+        self.segments = [
+            Segment(f"s{n:03d}", f"v{n // 10:02d}", 10.0 * (n % 10), 10.0 * (n % 10) + 10) for n in range(COUNT)
+        ]
         spans = [torch.tensor([[0.0, 3.0], [3.0, 6.0], [6.0, 10.0]]) + 10.0 * (n % 10) for n in range(COUNT)]
         query = torch.randn(DIM, generator=draw)
         with torch.no_grad():
             self.tokens = self.method.encode_video(Frames.pack(vectors, [span.double() for span in spans]))
             self.index.add(self.segments, self.method.summary(self.tokens), self.tokens)
-            text = self.method.encode_text(
-                Words(query[None, None], torch.ones(1, 1, dtype=torch.bool), query[None])
-            )
+            text = self.method.encode_text(Words(query[None, None], torch.ones(1, 1, dtype=torch.bool), query[None]))
         self.scorer = Scorer.of(self.method, [Sought(text)])
         self.sample = self.index.fetch([segment.id for segment in self.segments])[1]
         self.cues = Cues(Store(place, create=True))
@@ -56,9 +57,7 @@ class World:
 
     def fused(self, text: str, depth: int = COUNT, only: bool = False) -> Fused:
         heard = self.cues.search(text, k=MOST_LINES, least=LEAST)
-        return fuse(
-            self.ranked(depth), heard, scorer=self.scorer, index=self.index, sample=self.sample, only=only
-        )
+        return fuse(self.ranked(depth), heard, scorer=self.scorer, index=self.index, sample=self.sample, only=only)
 
     def order(self, text: str, **options) -> list[str]:
         return [one.segment.id for one in self.fused(text, **options).ranking.scored]
@@ -189,7 +188,7 @@ def heard(*times: tuple[float, float]) -> Heard:
 
 
 def shots(*borders: float) -> list[Segment]:
-    return [Segment(f"{n}", "v", a, b) for n, (a, b) in enumerate(zip(borders, borders[1:], strict=False))]
+    return [Segment(f"{n}", "v", a, b) for n, (a, b) in enumerate(pairwise(borders))]
 
 
 @pytest.mark.parametrize(

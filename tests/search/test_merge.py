@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rushes.index.exact import ExactIndex
 from rushes.search.merge import ALIKE, merged
+from rushes.search.parts import likeness
 from rushes.search.pipeline import Ranking, Scored
 from rushes.types import Segment, Tokens
 
@@ -78,6 +79,26 @@ def test_a_segment_that_another_process_has_dropped_stays_alone():
     scored, index = world([("a", 0, 5, 0, 0.9), ("a", 5, 10, 0, 0.8)])
     index.remove(["a"])
     assert [len(run.segments) for run in merged(scored, index)] == [1, 1]
+
+
+def test_alike_is_the_lower_likeness_of_two():
+    """Segments of several frames and levels: they merge exactly up to that cosine."""
+    draw = torch.Generator().manual_seed(5)
+    index = ExactIndex(DIM)
+    base = torch.randn(1, 3, DIM, generator=draw)
+    vectors = torch.cat([base, base + 0.4 * torch.randn(1, 3, DIM, generator=draw)])
+    tokens = Tokens(
+        vectors, torch.tensor([[True] * 3, [True, True, False]]), level=torch.tensor([[0, 2, 2], [0, 2, 2]])
+    )
+    segments = [Segment("a:0", "a", 0, 5), Segment("a:1", "a", 5, 10)]
+    index.add(segments, vectors[:, 0], tokens)
+    _, stored = index.fetch(["a:0", "a:1"])
+    lower = min(float(likeness(stored[:1], stored[1:])), float(likeness(stored[1:], stored[:1])))
+    none = torch.zeros(3)
+    scored = [Scored(segment, 1.0, none, None, none.bool(), none) for segment in segments]
+    assert 0 < lower < 1
+    assert [len(run.segments) for run in merged(scored, index, alike=lower - 1e-5)] == [2]
+    assert [len(run.segments) for run in merged(scored, index, alike=lower + 1e-5)] == [1, 1]
 
 
 rows = st.lists(

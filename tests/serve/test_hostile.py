@@ -281,7 +281,10 @@ TABLE: dict[str, tuple[bytes, tuple[str | int, ...]]] = {
     "a line end in a key": (post("/v1/jobs", {}, Idempotency_Key="a b"), ("invalid",)),
     "a large header": (request("GET", "/v1/library", X_A="a" * 14_000), ("headers-too-large", 400)),
     "an endless header": (request("GET", "/v1/library", X_A="a" * 70_000), ("headers-too-large", 400)),
-    "very many headers": (request("GET", "/v1/library", **{f"X_{n}": "a" for n in range(2000)}), ("headers-too-large", 400)),
+    "very many headers": (
+        request("GET", "/v1/library", **{f"X_{n}": "a" for n in range(2000)}),
+        ("headers-too-large", 400),
+    ),
 }  # fmt: skip
 
 LOCKED: dict[str, tuple[bytes, tuple[str | int, ...]]] = {
@@ -306,7 +309,7 @@ LOCKED: dict[str, tuple[bytes, tuple[str | int, ...]]] = {
     "a wrong token at the door": (request("GET", "/?token=wrong"), ("bad-token",)),
     "two tokens at the door": (request("GET", f"/?token=wrong&token={TOKEN}"), ("bad-token",)),
     "the right token from another name": (request("GET", f"/?token={TOKEN}", host="evil.example"), ("wrong-host",)),
-    "a post at the door": (request("POST", f"/?token={TOKEN}", Origin="http://evil.example"), ("bad-token", "no-token", "wrong-method")),
+    "a post at the door": (request("POST", f"/?token={TOKEN}", Origin="http://evil.example"), ("no-token",)),
 }  # fmt: skip
 
 

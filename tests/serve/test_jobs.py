@@ -225,9 +225,7 @@ def test_over_http(fresh):
         seen = []
         with client.stream("GET", f"/v1/jobs/{job['id']}/events") as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
-            for line in stream.iter_lines():
-                if line.startswith("data: "):
-                    seen.append(json.loads(line[6:]))
+            seen += [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
         assert [one["state"] for one in seen][-1] == "done"
         assert {"queued", "running"} & {one["state"] for one in seen}
         assert [one["done_bytes"] for one in seen] == sorted(one["done_bytes"] for one in seen)

@@ -35,13 +35,17 @@ def test_one_line_for_each_mistake(tmp_path):
         port = str(taken.getsockname()[1])
         told = run(str(tmp_path), "--port", port)
     assert told.returncode == 1
-    assert told.stderr == f"rushes: error: port {port} is in use; give another with --port, or --port 0 for a free one\n"
+    assert (
+        told.stderr == f"rushes: error: port {port} is in use; give another with --port, or --port 0 for a free one\n"
+    )
     told = run(str(tmp_path / "nothing"))
     assert told.returncode == 2
     assert "does not exist" in told.stderr
 
 
-@pytest.mark.parametrize(("text", "mode"), [("short", 0o600), ("0123456789abcdef", 0o644), ("two words and more", 0o600)])
+@pytest.mark.parametrize(
+    ("text", "mode"), [("short", 0o600), ("0123456789abcdef", 0o644), ("two words and more", 0o600)]
+)
 def test_token_files_that_are_none(tmp_path, text, mode):
     file = tmp_path / "token"
     file.write_text(text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import SubtitleSet
 
 # an encoder wants to know the styles that its lines may have
@@ -33,6 +34,7 @@ def film(path: Path, codec: str, lines: Sequence[Said], seconds: float = 8.0, sh
         pictures.width = pictures.height = 32
         pictures.pix_fmt = "yuv420p"
         words = container.add_stream(codec)
+        assert isinstance(words, SubtitleStream)
         words.codec_context.subtitle_header = STYLES
         words.time_base = words.codec_context.time_base = Fraction(1, 1000)
         words.metadata["language"] = "eng"

@@ -27,7 +27,7 @@ export async function showLibrary(onLibrary) {
 async function list(indexed) {
   const place = byId("videos-body");
   if (!indexed) fill(place, h("p", { class: "quiet" }, "None yet."));
-  else if (!place.contains(document.activeElement)) await showVideos();
+  else await showVideos(true);
 }
 
 async function part(place, show, again) {

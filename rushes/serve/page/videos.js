@@ -11,13 +11,22 @@ const PAGE = 50;
 const narrowed = { folder: "", tag: "" };
 const STATUS = { partial: "not finished yet", failed: "not indexed" };
 
-/** Show the list from its beginning. */
-export async function showVideos() {
+let edits = 0; // of tags, so far: a list that was asked for before one may be older than it is
+let atWork = 0; // edits that the server has not answered yet
+
+/**
+ * Show the list from its beginning. @param {boolean} [calmly] not while someone is at work in it: what they see is
+ * right, and what comes may be older
+ */
+export async function showVideos(calmly = false) {
+  const place = byId("videos-body");
+  const before = edits;
   const first = await api.videos({ ...narrowed, limit: PAGE });
+  if (calmly && (place.contains(document.activeElement) || edits !== before || atWork > 0)) return;
   learnFolders(first.videos.map((video) => video.folder));
   const list = h("ul", { class: "videos" }, first.videos.map(row));
   const more = h("div", { class: "after" });
-  fill(byId("videos-body"), filters(), h("p", { role: "status", class: "quiet" }, count(first.total, "video")), list, more);
+  fill(place, filters(), h("p", { role: "status", class: "quiet" }, count(first.total, "video")), list, more);
   further(list, more, first.cursor);
 }
 
@@ -91,6 +100,8 @@ function still(video) {
 function tagsOf(video) {
   const place = h("div", { class: "tags" });
   const change = async (changes, focus) => {
+    edits += 1;
+    atWork += 1;
     try {
       const told = await api.tag(video.id, changes);
       show(told?.tags ?? (await api.video(video.id)).tags);
@@ -98,6 +109,8 @@ function tagsOf(video) {
     } catch (problem) {
       const { title, hint } = plain(problem);
       place.querySelector("[role=alert]").textContent = `${title}. ${problem.detail || hint}`;
+    } finally {
+      atWork -= 1;
     }
   };
   const show = (tags) => {

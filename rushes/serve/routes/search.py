@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from datetime import date
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 
 from rushes.library import Library
 from rushes.search.query import EVERYWHERE, Answer, Part, Query, Then, VideoInfo, Where
 from rushes.serve import schemas
+from rushes.serve.pool import Pool
 from rushes.serve.problems import Refusal
 from rushes.serve.results import Frozen
 from rushes.serve.routes.videos import kinds, short
 from rushes.serve.service import Service, service
 from rushes.types import Hit
+from rushes.video.probe import VideoError
 
 router = APIRouter(tags=["search"])
+Told = TypeVar("Told")
 FIRST, LAST = date(1900, 1, 1), date(2200, 1, 1)
 Item = tuple[Hit, VideoInfo, str | None]  # a hit, its video, its thumbnail: as they were when the answer was frozen
 log = logging.getLogger("rushes.serve.queries")
@@ -40,7 +45,9 @@ async def search(asked: schemas.Search, request: Request) -> schemas.SearchAnswe
         query = _query(here, asked)
         if here.log_queries:
             log.info("search %s", json.dumps(asked.model_dump(exclude_defaults=True, mode="json")))
-        frozen = await _guarded(here, request, lambda: _freeze(here, library, query, asked.min_confidence, digest))
+        pool = here.searching if query.video is None else here.media  # a clip takes as long as a film does
+        call = partial(_freeze, here, library, query, asked.min_confidence, digest)
+        frozen = await _guarded(here, request, call, pool)
         name, position = here.results.put(frozen), 0
     hits, cursor = here.results.page(name, frozen, position, asked.limit)
     told = await here.looking.run(lambda: _told(here, library, hits, position), request)
@@ -87,21 +94,20 @@ async def explain(asked: schemas.ExplainQuestion, request: Request) -> schemas.E
     )
 
 
-async def _guarded(here: Service, request: Request, call: Any) -> Any:
+async def _guarded(here: Service, request: Request, call: Callable[[], Told], pool: Pool | None = None) -> Told:
     """The call in the pool of searches; what the library says of a bad question becomes a problem."""
-    here.metrics.queue.set(here.searching.load + 1)
     try:
-        return await here.searching.run(call, request)
+        return await (pool or here.searching).run(call, request)
     except FileNotFoundError:
         raise Refusal("not-indexed", "the index is not there any more") from None
     except (KeyError, IndexError, UnicodeError):
         raise  # ours to mend
     except LookupError as error:
         raise Refusal("unknown-segment", here.plain(str(error))) from None
+    except VideoError as error:
+        raise Refusal("bad-media", here.plain(error.reason), reason=error.code) from None
     except ValueError as error:
         raise Refusal("bad-query", here.plain(str(error))) from None
-    finally:
-        here.metrics.queue.set(here.searching.load)
 
 
 def _freeze(here: Service, library: Library, query: Query, floor: float | None, digest: str) -> Frozen[Item]:
