@@ -56,7 +56,8 @@ class Hit:
     """One answer of a search: a segment, its score (higher is better), and the moments that earned it.
 
     confidence  in [0, 1], how sure it is that this is what was asked for; None where the model is not calibrated
-    scores      where the score comes from: "visual" what is seen, "words" what is said
+    scores      where the score comes from: "visual" what is seen, "words" what is said; of a query that is
+                a video "alike", "same", "peak" (rushes/search/alike.py)
     cues        the subtitle lines that matched, in order of time
     then        of a query "A, then B": where B is, while the segment is A's
     merged      how many neighbouring, nearly identical segments this hit stands for, itself included

@@ -99,6 +99,8 @@ class Service:
             library = Library(self.folder, self.store)
             try:
                 library.ask(Query.of_text("a first question, so that the next one finds all in memory"), 1)
+                library.media.kinds([video.id for video in library.videos()[:1]])
+                library.media.thumbnail_names(["of the first hit"])
             except Exception as error:  # whatever it is, it must not end the server: /readyz tells it
                 log.exception("the library in %s cannot be opened", self.folder)
                 self._trouble = (time.monotonic(), stamp, self.plain(f"the library cannot be opened: {error}"))

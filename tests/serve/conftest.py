@@ -65,7 +65,7 @@ def video(client) -> str:
     return client.get("/v1/videos").json()["videos"][0]["id"]
 
 
-def wait_until(true, seconds: float = 60.0) -> None:
+def wait_until(true, seconds: float = 240.0) -> None:
     """Until `true()`; AssertionError if that never comes."""
     end = time.monotonic() + seconds
     while not true():

@@ -40,7 +40,7 @@ PLAYING = (
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: its event loop would be in the way of other modules' own
 def browser() -> Iterator[Any]:
     program = chromium()
     with api.sync_playwright() as play:
@@ -52,8 +52,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def address(browser, tmp_path_factory) -> Iterator[str]:
+def address(tmp_path_factory) -> Iterator[str]:
     """A server of an indexed library."""
+    chromium()  # without a browser there is nothing to draw it for
     folder = tmp_path_factory.mktemp("films") / "films"
     draw_library(folder)
     report = rushes.open(folder).refresh(model="small")
