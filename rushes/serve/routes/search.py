@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request
 
-from rushes.library import Library
+from rushes.library import Library, asking
 from rushes.search.query import EVERYWHERE, Answer, Part, Query, Then, VideoInfo, Where
 from rushes.serve import schemas
 from rushes.serve.pool import Pool
@@ -116,7 +116,10 @@ def _freeze(here: Service, library: Library, query: Query, floor: float | None, 
     if floor is not None:
         if hits and all(hit.confidence is None for hit in hits):
             raise Refusal("not-calibrated", "no hit has a confidence that min_confidence could be compared with")
-        hits = tuple(hit for hit in hits if hit.confidence is not None and hit.confidence >= floor)
+        # confidence is of what is seen: a hit in which the words are said stays
+        hits = tuple(
+            hit for hit in hits if (hit.confidence or 0.0) >= floor or hit.scores.get("words", 0.0) >= asking.SAID
+        )
     # what is known of the videos is frozen, too: a page must not fail for one that was deleted since
     videos = {video.id: video for video in library.videos()} if hits else {}
     thumbnails = library.media.thumbnail_names([hit.segment.id for hit in hits])
