@@ -104,6 +104,17 @@ class Run:
             self.say(state="cancelled" if self.order == "cancel" else "paused", seconds_left=None)
 
 
+def give_way() -> None:
+    """Let whoever searches go first.
+
+    Where Linux shares its cores among sessions ("autogroup"), niceness counts within a session only, and a job has one
+    of its own: so that is made nice, too.
+    """
+    os.nice(NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICE))
+
+
 def main(folder: str, store: str, name: str) -> int:
     """Run the job `name` of the library `folder` with its index in `store`; 0 if it ended well or as it was told."""
     place = Path(store) / "jobs"
@@ -115,7 +126,7 @@ def main(folder: str, store: str, name: str) -> int:
     record = read(place, name)
     if record is None or record.state != "queued":
         return 3
-    os.nice(NICE)
+    give_way()
     run = Run(place, record)
     run.say(state="running")
     threading.Thread(target=run.listen, daemon=True).start()

@@ -133,7 +133,9 @@ class Decoder:
                 begun = monotonic()
                 patience = min(self.stall, limit - waited)
                 try:
-                    number, event = self._inbox.get(timeout=max(0.01, patience))
+                    if patience <= 0:
+                        raise queue.Empty  # however soon the next event comes
+                    number, event = self._inbox.get(timeout=patience)
                 except queue.Empty:
                     self.close()
                     over = "gave no sign of life" if patience >= self.stall else "was not done"

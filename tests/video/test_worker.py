@@ -108,8 +108,12 @@ def test_a_child_that_hangs_costs_one_file(long):
 
 
 def test_a_file_has_a_limit_in_all(long):
-    with Decoder(limit=0.01) as decoder, pytest.raises(VideoError, match="was not done after") as caught:
-        list(decoder.read(long, policy="thorough"))
+    def stopped(decoder):
+        for _ in decoder.read(long, policy="thorough", size=512):  # more than the child may be ahead by
+            os.kill(decoder.pid, signal.SIGSTOP)
+
+    with Decoder(limit=2.0) as decoder, pytest.raises(VideoError, match="was not done after 2 s") as caught:
+        stopped(decoder)
     assert caught.value.code == "timeout"
 
 
