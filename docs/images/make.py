@@ -13,7 +13,8 @@ from playwright.sync_api import Page, sync_playwright
 
 import rushes
 from rushes.data.compose import render
-from tests.serve.browsing import chromium, pictures, reel, serving, wait_ready
+from tests.chromium import program
+from tests.serve.browsing import pictures, reel, serving, wait_ready
 
 HERE = Path(__file__).parent
 COLOURS = 224  # of a picture: enough for photographs at this size, and a third of the bytes
@@ -35,7 +36,7 @@ def main() -> None:
         rushes.open(folder).refresh(model="small")
         with serving(folder) as (address, _), sync_playwright() as play:
             wait_ready(address)
-            browser = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+            browser = play.chromium.launch(executable_path=program(), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1200, "height": 760}, color_scheme="light")
             page.goto(f"{address}#/search?q=a+motorcycle+parked+in+a+garage")
             still(page, "search")

@@ -19,6 +19,7 @@ from rushes.evaluate.page import false_negatives, hardest, shown_videos
 from rushes.evaluate.recorded import read
 from rushes.evaluate.report import COLUMNS, UNKNOWN, Setting, answers, over_seeds, write
 from rushes.evaluate.run import Evaluation, of_scores
+from tests import chromium
 
 SETTING = Setting(
     benchmark="reels",
@@ -279,14 +280,8 @@ def test_the_page_is_the_same_for_the_same_numbers(evaluation, folder, tmp_path)
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium: `apt-get install chromium`")
-    with api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield running
-        running.close()
+    with chromium.running() as found:
+        yield found
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -25,6 +25,7 @@ from rushes.library.confined import confined
 from rushes.library.media import _Recent, media_type, playable
 from rushes.video import clip as clips
 from rushes.video.probe import Kind, VideoError, probe
+from tests import chromium
 from tests.video.films import draw, film, number_of
 
 
@@ -510,10 +511,7 @@ FILES = {
 
 
 def test_chromium_plays_what_is_said_to_play(library, tmp_path):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium: `apt-get install chromium`")
+    chromium.program()  # before anything is drawn for it
     for name, how in FILES.items():
         film(library.folder / name.replace("a.", "x."), frames=60, size=(192, 108), **how)
     library.refresh()
@@ -521,8 +519,7 @@ def test_chromium_plays_what_is_said_to_play(library, tmp_path):
     assert len(names) == 5
     page = "".join(f'<video muted src="{library.folder / path}" id="{path[0]}"></video>' for path in names)
     (tmp_path / "page.html").write_text(page)
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium.running() as browser:
         shown = browser.new_page()
         shown.goto((tmp_path / "page.html").as_uri())
         for path, video in names.items():
@@ -533,7 +530,6 @@ def test_chromium_plays_what_is_said_to_play(library, tmp_path):
             assert said in ("maybe", "probably"), path
             at = shown.evaluate(PLAY, path[0])
             assert at >= 0.3, path
-        browser.close()
 
 
 PLAY = """async id => {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -168,10 +167,3 @@ def accessible(page: Any) -> None:
         if one["impact"] in ("serious", "critical")
     ]
     assert bad == [], "\n".join(bad)
-
-
-def chromium() -> str:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium: `apt-get install chromium`")
-    return program

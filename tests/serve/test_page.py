@@ -15,12 +15,12 @@ import pytest
 
 import rushes
 from rushes.data.compose import render
+from tests import chromium
 from tests.serve.browsing import (
     HOSTILE,
     REELS,
     Watch,
     accessible,
-    chromium,
     draw,
     draw_library,
     draw_long,
@@ -30,7 +30,7 @@ from tests.serve.browsing import (
     wait_ready,
 )
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 WAIT = 60_000  # milliseconds: the machine may be busy
 PHONE = {"width": 360, "height": 740}
 CARD = "#found .card:not(.ghost)"
@@ -42,19 +42,14 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="module")  # no longer: its event loop would be in the way of other modules' own
 def browser() -> Iterator[Any]:
-    program = chromium()
-    with api.sync_playwright() as play:
-        running = play.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--autoplay-policy=user-gesture-required"]
-        )
-        yield running
-        running.close()
+    with chromium.running("--autoplay-policy=user-gesture-required") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory) -> Iterator[str]:
     """A server of an indexed library."""
-    chromium()  # without a browser there is nothing to draw it for
+    chromium.program()  # without a browser there is nothing to draw it for
     folder = tmp_path_factory.mktemp("films") / "films"
     draw_library(folder)
     report = rushes.open(folder).refresh(model="small")

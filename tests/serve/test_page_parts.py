@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import chromium
 
 PAGE = Path(__file__).parents[2] / "rushes/serve/page"
 SCRIPTS = sorted(PAGE.glob("*.js"))
@@ -19,13 +20,8 @@ Call = Callable[..., Any]
 @pytest.fixture(scope="module")
 def call() -> Iterator[Call]:
     """`call("words.js", "clock", 75)`: a function of a module, called in a browser."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium: `apt-get install chromium`")
-    with api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = running.new_page()
+    with chromium.running() as browser:
+        page = browser.new_page()
 
         def serve(route):
             file = PAGE / route.request.url.rsplit("/", 1)[-1]
@@ -46,7 +42,6 @@ def call() -> Iterator[Call]:
             )
 
         yield ask
-        running.close()
 
 
 # --- what a person types ----------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from rushes.video.decode import Frame, read
 from rushes.video.picture import frame
 from rushes.video.probe import VideoError, kind, opened, probe
 from rushes.video.sandbox import Limits
+from tests import chromium
 from tests.video.films import number_of, turned
 from tests.video.test_kinds import turned_film
 
@@ -227,14 +227,8 @@ def test_work_that_takes_too_long_leaves_no_clip(films, tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("no chromium: `apt-get install chromium`")
-    with api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield running
-        running.close()
+    with chromium.running() as found:
+        yield found
 
 
 PLAY = """async () => {
