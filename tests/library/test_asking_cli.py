@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
-import subprocess
-import sys
 from unittest.mock import patch
 
 import cv2
@@ -15,8 +11,8 @@ import pytest
 import torch
 
 import rushes as package
-from rushes.cli import main
 from rushes.search.query import Query
+from tests.command import rushes
 
 FIELDS = {"rank", "video", "start", "end", "score", "moments", "confidence", "scores", "cues", "then", "merged"}
 FIELDS |= {"of_query", "segment", "id"}
@@ -25,17 +21,6 @@ FIELDS |= {"of_query", "segment", "id"}
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-def rushes(*words: object) -> subprocess.CompletedProcess[str]:
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    argv = ["rushes", *map(str, words)]
-    with patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-    return subprocess.CompletedProcess(argv, status or 0, out.getvalue(), err.getvalue())
 
 
 def asked(folder, *words: object) -> list[dict]:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import subprocess
 import sys
 import time
-from unittest.mock import patch
 
 import pytest
 import torch
 
 from rushes import __version__
-from rushes.cli import main
+from tests.command import rushes
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-def rushes(*words: object) -> subprocess.CompletedProcess[str]:
-    """What the installed command runs, with its streams and exit status, without the seconds that imports cost."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    argv = ["rushes", *map(str, words)]
-    with patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-    return subprocess.CompletedProcess(argv, status or 0, out.getvalue(), err.getvalue())
 
 
 def rushes_process(*words: object) -> subprocess.CompletedProcess[str]:
