@@ -188,7 +188,6 @@ class _Work:
     ) -> tuple[list[Hit], bool]:
         only = self.query.spoken == "only"
         ranking = Ranking([], 0.0) if only else self._ranking(scorer, videos, depth)
-        fused = Fused(ranking)
         pairs: dict[str, Pair] = {}
         if then is not None and self.query.then is not None:
             first, second = self._both(scorer, then, ranking, videos, depth)
