@@ -26,7 +26,10 @@ def confined(folder: Path, path: str) -> BinaryIO:
         return _walked(folder, steps)
     except _Link:
         pass
-    real = Path(os.path.realpath(folder / path))
+    changed = PermissionError(f"{path} was changed while it was opened")
+    real = _target(folder / path)
+    if real is None:
+        raise changed
     if not real.is_relative_to(folder):
         raise PermissionError(f"{path} is a link that leads out of the folder; put the file itself there")
     if not real.exists():
@@ -34,12 +37,25 @@ def confined(folder: Path, path: str) -> BinaryIO:
     try:
         return _walked(folder, real.relative_to(folder).parts)
     except _Link:
-        raise PermissionError(f"{path} was changed to a link while it was opened") from None
+        raise changed from None
 
 
 def inside(folder: Path, path: Path) -> bool:
     """Whether `path`, itself below `folder`, leads to something below `folder`; True for a link that leads nowhere."""
-    return not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(folder)
+    if not path.is_symlink():
+        return True
+    real = _target(path)
+    return real is not None and real.is_relative_to(folder)
+
+
+def _target(path: Path) -> Path | None:
+    """Where a path leads; None where a link of it became a file or a folder while it was followed."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # `readlink` of what is a link no longer
+            return None
+        raise
 
 
 class _Link(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from PIL import Image
 
 import rushes
 from rushes.library import media as media_module
-from rushes.library.confined import confined
+from rushes.library.confined import confined, inside
 from rushes.library.media import _Recent, media_type, playable
 from rushes.video import clip as clips
 from rushes.video.probe import Kind, VideoError, probe
@@ -450,6 +451,19 @@ def test_a_link_swapped_in_between_check_and_opening_is_not_followed(tmp_path):
         swapper.join()
     assert seen
     assert refused
+
+
+def test_a_link_that_became_a_file_while_it_was_followed_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").write_text("public")
+
+    def changed(*_: object, **__: object) -> str:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "readlink", changed)
+    with pytest.raises(PermissionError, match="changed while it was opened"):
+        confined(tmp_path, "a")
+    assert not inside(tmp_path, tmp_path / "a")
 
 
 # ------------------------------------------------------------------ what browsers play
