@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from rushes.index.store import KEEP, Store, among
+from rushes.index.view import View
 from rushes.tagging import CLOSED_CLASS
 from rushes.types import Cue
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 NAME = "cues"
 MOST_TERMS = 32  # of a query that are looked up, each by itself
 MOST_LINES = 50_000  # that a term is looked up in; a term in more of them tells nothing
+MOST_KNOWN = 500_000  # ids of lines that are remembered for words: some 50 MB
 AT_LARGE = 1000  # lines without the word that are added to the library's own
 SMALL_WORD = 0.1  # what "the" or "is" counts beside a word of content that is as rare
 TIDY_EVERY = 256  # versions
@@ -77,6 +80,8 @@ class Cues:
 
     def __init__(self, store: Store):
         self._store = store
+        self._known: tuple[View | None, dict[str, list[str]]] = None, {}
+        self._lock = threading.Lock()
 
     def replace(self, sources: Mapping[str, Sequence[Cue]]) -> None:
         """Put these lines in the place of all that these sources had; a source without lines is emptied.
@@ -109,12 +114,12 @@ class Cues:
 
     def count(self, videos: Sequence[str] | None = None) -> int:
         """Lines, of all videos or of some."""
-        table = self._store.open(NAME)
-        return 0 if table is None else table.count_rows(None if videos is None else among("video", list(videos)))
+        table = self._store.view(NAME)
+        return 0 if table is None else table.count(None if videos is None else among("video", list(videos)))
 
     def of(self, video: str) -> list[Cue]:
         """Every line of one video, in order of time; a line that two sources have, once."""
-        table = self._store.open(NAME)
+        table = self._store.view(NAME)
         return [] if table is None else sorted(set(_cues(table, among("video", [video])).values()), key=_by_time)
 
     def search(self, text: str, videos: Sequence[str] | None = None, k: int | None = None, least: float = 0.0) -> Heard:
@@ -129,12 +134,12 @@ class Cues:
         A text without a word finds nothing.
         """
         words = terms(text)
-        table = self._store.open(NAME)
+        table = self._store.view(NAME)
         where = None if videos is None else among("video", list(videos))
         if not words or table is None or (videos is not None and not videos):
             return Heard()
-        lines = table.count_rows(where)
-        having = [_having(table, word, where) for word in words]
+        lines = table.count(where)
+        having = [self._having(table, word, where) for word in words]
         raw = [
             math.log(1 + (lines + AT_LARGE) / max(1, len(found))) * (SMALL_WORD if word in CLOSED_CLASS else 1.0)
             for word, found in zip(words, having, strict=True)
@@ -166,6 +171,28 @@ class Cues:
             if table is not None:
                 table.optimize(cleanup_older_than=KEEP)
 
+    def _having(self, table: View, word: str, where: str | None) -> list[str]:
+        """Ids of the lines with a word; for scripts without spaces, a run of words, all of which they must have.
+
+        Of all videos it is remembered until the lines change: most words of a query were in one before.
+        """
+        from lancedb.query import FullTextOperator, MatchQuery
+
+        with self._lock:
+            if self._known[0] is not table:
+                self._known = table, {}
+            known = self._known[1]
+        if where is None and word in known:
+            return known[word]
+        wanted = MatchQuery(word, "folded", operator=FullTextOperator.AND)  # pyright: ignore[reportCallIssue]
+        found = table.saying(wanted, ["id", "_score"], where, MOST_LINES)["id"].to_pylist()
+        if where is None:
+            with self._lock:
+                if sum(1 + len(ids) for ids in known.values()) + len(found) > MOST_KNOWN:
+                    known.clear()
+                known[word] = found
+        return found
+
     def _table(self) -> Table:
         """The table and its full-text index, made with the first lines. For writers."""
         from lancedb.index import FTS
@@ -196,18 +223,8 @@ def terms(text: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"\w+", fold(text).replace("_", " "))))[:MOST_TERMS]
 
 
-def _having(table: Table, word: str, where: str | None) -> list[str]:
-    """Ids of the lines with a word; for scripts without spaces, a run of words, all of which they must have."""
-    from lancedb.query import FullTextOperator, MatchQuery
-
-    wanted = MatchQuery(word, "folded", operator=FullTextOperator.AND)  # pyright: ignore[reportCallIssue]
-    query = table.search(wanted, query_type="fts")
-    query = query if where is None else query.where(where, prefilter=True)
-    return query.select(["id", "_score"]).limit(MOST_LINES).to_arrow()["id"].to_pylist()
-
-
-def _cues(table: Table, where: str) -> dict[str, Cue]:
-    rows = table.search().where(where).select(["id", "video", "start", "end", "text"]).to_list()
+def _cues(table: View, where: str) -> dict[str, Cue]:
+    rows = table.rows(["id", "video", "start", "end", "text"], where).to_pylist()
     return {row.pop("id"): Cue(**row) for row in rows}
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +17,19 @@ from rushes.index.base import By, checked, some, wanted
 from rushes.index.flat import Flat, flatten, unflatten
 from rushes.index.scan import Found, Shelf, best, exact_scores, few, join, ranked, shelve
 from rushes.index.store import KEEP, Store, among
+from rushes.index.view import View
 from rushes.types import Segment, Tokens
 
 if TYPE_CHECKING:
     from lancedb.table import Table
 
+Opened = TypeVar("Opened")
 FORMAT = 1  # of the table; raise it when an older reader would go wrong
 NAME = "segments"
 NPROBES, REFINE = 160, 10  # recall@10 1.00 at a million made-up segments; 40 probes: 0.68, 80: 0.92
 DEEPEST = 1 << 16  # rows of the ANN index that are looked through for segments of other videos
 OPTIONAL = {"spans": np.float64, "level": np.int8, "weights": np.float32}
+COLUMNS = ("id", "video", "start", "end", "tokens", "vectors", *OPTIONAL)
 
 
 class LanceIndex:
@@ -82,24 +85,22 @@ class LanceIndex:
         flat = flatten(tokens)
         ids = [segment.id for segment in segments]
         with self._store.writing(NAME):
-            table = self._table()
-            if table.count_rows(among("id", ids)):
-                known = _read(table, ["id"], among("id", ids))["id"].to_pylist()
+            view = self._view()
+            if known := view.rows(["id"], among("id", ids))["id"].to_pylist():
                 raise ValueError(
                     f"{len(known)} ids are in the index already: {some(sorted(known))}; remove their videos first"
                 )
-            if (before := _fields(table, flat)) != flat.fields:
+            if (before := _fields(view, flat)) != flat.fields:
                 raise ValueError(f"tokens have fields {flat.fields}, those in the index have {before}")
-            table.add(_rows(segments, summaries, flat, self.dim))
+            self._table().add(_rows(segments, summaries, flat, self.dim))
 
     def remove(self, videos: Sequence[str]) -> int:
         if not videos:
             return 0
         where = among("video", list(videos))
         with self._store.writing(NAME):
-            table = self._table()
-            if gone := table.count_rows(where):
-                table.delete(where)
+            if gone := self._view().count(where):
+                self._table().delete(where)
         return gone
 
     def nearest(
@@ -118,15 +119,15 @@ class LanceIndex:
     def _nearest(
         self, query: np.ndarray, k: int, by: By, videos: Sequence[str] | None, each: int | None
     ) -> list[Found]:
-        table = self._table()
-        if by == "summary" and table.count_rows() >= self.approximate_from and _has(table, "summary_idx"):
-            return _approximate(table, query, k, videos, each)
-        shelf = self._shelf(table, by)
+        view = self._view()
+        if by == "summary" and "summary_idx" in view.indices and view.count() >= self.approximate_from:
+            return _approximate(view, query, k, videos, each)
+        shelf = self._shelf(view, by)
         if shelf is not None:
             return best(shelf, query, k, videos, each)
         found: list[Found] = []
         where = None if videos is None else among("video", list(videos))
-        for part in _shelves(table, by, self.dim, where):
+        for part in _shelves(view, by, self.dim, where):
             found = few(ranked(found + best(part, query, k, each=each), 2 * k), each)[:k]
         return found
 
@@ -134,8 +135,7 @@ class LanceIndex:
         if not ids:
             return [], unflatten(Flat(np.zeros(0, np.int64), np.zeros((0, self.dim), np.float16)), self.dim)
         asked = list(dict.fromkeys(ids))
-        columns = ["id", "video", "start", "end", "tokens", "vectors", *OPTIONAL]
-        table = _read(self._table(), columns, among("id", asked))
+        table = self._view().rows(COLUMNS, among("id", asked))
         place = {name: row for row, name in enumerate(table["id"].to_pylist())}
         if skip:
             ids = [name for name in ids if name in place]
@@ -144,25 +144,23 @@ class LanceIndex:
         return _opened(table.take([place[name] for name in ids]), self.dim) if ids else self.fetch([])
 
     def count(self, videos: Sequence[str] | None = None) -> int:
-        return self._table().count_rows(None if videos is None else among("video", list(videos)))
+        return self._view().count(None if videos is None else among("video", list(videos)))
 
     def segments(self, videos: Sequence[str] | None = None) -> list[Segment]:
         where = None if videos is None else among("video", list(videos))
-        found = _segments(_read(self._table(), ["id", "video", "start", "end"], where))
+        found = _segments(self._view().rows(["id", "video", "start", "end"], where))
         return sorted(found, key=lambda s: (s.video, s.start, s.id))
 
     def batches(
         self, rows: int = 1024, *, videos: Sequence[str] | None = None
     ) -> Iterator[tuple[list[Segment], Tokens]]:
-        query = self._table().search().select(["id", "video", "start", "end", "tokens", "vectors", *OPTIONAL])
-        if videos is not None:
-            query = query.where(among("video", list(videos)))
-        for batch in query.to_batches(rows):
+        where = None if videos is None else among("video", list(videos))
+        for batch in self._view().batches(COLUMNS, rows, where):
             if batch.num_rows:
                 yield _opened(pa.Table.from_batches([batch]), self.dim)
 
     def state(self) -> tuple[str, int]:
-        return _state(self._table())
+        return _state(self._view())
 
     def optimize(self) -> None:
         """Merge the files of many small batches, index ids (and, if there are very many segments, summaries), and drop
@@ -171,43 +169,49 @@ class LanceIndex:
         from lancedb.index import BTree, IvfSq
 
         with self._store.writing(NAME):
-            table = self._table()
-            size = table.count_rows()
-            if size and not _has(table, "id_idx"):
+            table, view = self._table(), self._view()
+            size = view.count()
+            if size and "id_idx" not in view.indices:
                 table.create_index("id", config=BTree(), name="id_idx")
-            if size >= self.approximate_from and not _has(table, "summary_idx"):
+            if size >= self.approximate_from and "summary_idx" not in view.indices:
                 table.create_index("summary", config=IvfSq(distance_type="dot"), name="summary_idx")
             table.optimize(cleanup_older_than=KEEP)
 
+    def _view(self) -> View:
+        return self._there(self._store.view(NAME))
+
     def _table(self) -> Table:
-        table = self._store.open(NAME)
-        if table is None:
+        """For writers."""
+        return self._there(self._store.open(NAME))
+
+    def _there(self, table: Opened | None) -> Opened:
+        if table is None:  # not `not table`: one without rows is false
             raise FileNotFoundError(f"the index in {self._store.place} has been deleted while it was open")
         return table
 
-    def _shelf(self, table: Table, by: By) -> Shelf | None:
+    def _shelf(self, view: View, by: By) -> Shelf | None:
         """What this version of the table is searched in; None for frames that would not fit."""
-        version = _state(table)
+        version = _state(view)
         with self._lock:
             held, shelf = self._shelves.get(by, (None, None))
             if held != version:
-                if by == "frame" and self._too_large(table):
+                if by == "frame" and self._too_large(view):
                     shelf = None
                 else:
                     same = held is not None and held[0] == version[0] and held[1] < version[1]
-                    shelf = _refreshed(shelf, table, by, self.dim) if shelf is not None and same else None
-                    shelf = shelf if shelf is not None else join(list(_shelves(table, by, self.dim)))
+                    shelf = _refreshed(shelf, view, by, self.dim) if shelf is not None and same else None
+                    shelf = shelf if shelf is not None else join(list(_shelves(view, by, self.dim)))
                 self._shelves[by] = (version, shelf)
             return shelf
 
-    def _too_large(self, table: Table) -> bool:
-        tokens = _read(table, ["tokens"])["tokens"].to_numpy().sum()
+    def _too_large(self, view: View) -> bool:
+        tokens = view.rows(["tokens"])["tokens"].to_numpy().sum()
         return int(tokens) * self.dim * 2 > self.frame_bytes
 
 
-def _state(table: Table) -> tuple[str, int]:
+def _state(view: View) -> tuple[str, int]:
     """Which table it is, since a folder may be deleted and made anew, and its version."""
-    return (table.schema.metadata or {})[b"rushes.born"].decode(), table.version
+    return (view.schema.metadata or {})[b"rushes.born"].decode(), view.version
 
 
 def _schema(dim: int) -> pa.Schema:
@@ -252,21 +256,10 @@ def _rows(segments: Sequence[Segment], summaries: Tensor, flat: Flat, dim: int) 
     )
 
 
-def _read(table: Table, columns: list[str], where: str | None = None) -> pa.Table:
-    query: Any = table.search().select(columns)
-    if "_rowid" in columns:
-        query = query.with_row_id(True)
-    return (query.where(where) if where is not None else query).to_arrow()
-
-
-def _fields(table: Table, default: Flat) -> tuple[str, ...]:
+def _fields(view: View, default: Flat) -> tuple[str, ...]:
     """The optional fields that the tokens in the table have; an empty table takes whatever comes."""
-    row = table.search().select(list(OPTIONAL)).limit(1).to_arrow()
+    row = view.rows(list(OPTIONAL), limit=1)
     return tuple(name for name in OPTIONAL if row[name].null_count == 0) if row.num_rows else default.fields
-
-
-def _has(table: Table, name: str) -> bool:
-    return any(index.name == name for index in table.list_indices())
 
 
 def _segments(table: pa.Table) -> list[Segment]:
@@ -298,14 +291,11 @@ def _blob(table: pa.Table, name: str, dtype: Any) -> np.ndarray | None:
     return np.concatenate(parts).view(dtype)  # the copy is aligned and writable
 
 
-def _shelves(table: Table, by: By, dim: int, where: str | None = None, rows: int = 4096) -> Iterator[Shelf]:
+def _shelves(view: View, by: By, dim: int, where: str | None = None, rows: int = 4096) -> Iterator[Shelf]:
     """The table in parts, ready to be searched; an empty one if there is nothing."""
-    columns = ["id", "video", *(["summary"] if by == "summary" else ["tokens", "vectors", "level"])]
-    query = table.search().select(columns).with_row_id(True)
-    schema = None
-    for batch in (query.where(where) if where is not None else query).to_batches(rows):
+    columns = ["_rowid", "id", "video", *(["summary"] if by == "summary" else ["tokens", "vectors", "level"])]
+    for batch in view.batches(columns, rows, where):
         part = pa.Table.from_batches([batch])
-        schema = schema or part.schema
         if not len(part):
             continue
         if by == "summary":
@@ -331,17 +321,17 @@ def _shelves(table: Table, by: By, dim: int, where: str | None = None, rows: int
     )
 
 
-def _refreshed(shelf: Shelf, table: Table, by: By, dim: int) -> Shelf | None:
+def _refreshed(shelf: Shelf, view: View, by: By, dim: int) -> Shelf | None:
     """The shelf of an older version, brought up to this one: rows that are gone dropped, new ones read.
 
     A row's number is never given to another row, and new rows, those that compaction rewrote among them, have larger
     numbers than all before. None where starting over is less work.
     """
-    now = _read(table, ["_rowid"])["_rowid"].to_numpy()
+    now = view.rows(["_rowid"])["_rowid"].to_numpy()
     stay = np.isin(shelf.row_ids, now)
     if 2 * stay.sum() < len(now):
         return None
-    new = [] if stay.sum() == len(now) else _shelves(table, by, dim, f"_rowid > {int(shelf.row_ids.max())}")
+    new = [] if stay.sum() == len(now) else _shelves(view, by, dim, f"_rowid > {int(shelf.row_ids.max())}")
     updated = join([shelf if stay.all() else shelf.keep(stay), *new])
     return updated if len(updated) == len(now) else None
 
@@ -350,21 +340,16 @@ def _summaries(table: pa.Table, dim: int) -> np.ndarray:
     return table["summary"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
 
 
-def _approximate(
-    table: Table, query: np.ndarray, k: int, videos: Sequence[str] | None, each: int | None
-) -> list[Found]:
+def _approximate(view: View, query: np.ndarray, k: int, videos: Sequence[str] | None, each: int | None) -> list[Found]:
     """Candidates of the ANN index, scored exactly. Few rows pass a filter, so there the table is scanned: exact, too,
     and never short of answers because the probed parts hold too few of them. Where videos crowd, it looks deeper.
     """
     limit = k
+    where = None if videos is None else among("video", list(videos))
     while True:
-        search: Any = table.search(query.astype(np.float32), vector_column_name="summary")
-        search = search.distance_type("dot")
-        if videos is None:
-            search = search.nprobes(NPROBES).refine_factor(REFINE)
-        else:
-            search = search.where(among("video", list(videos)), prefilter=True).bypass_vector_index()
-        rows = search.select(["id", "summary", "video", "_distance"]).limit(limit).to_arrow()
+        search = view.table.query().nearest_to(query.astype(np.float32)).column("summary").distance_type("dot")
+        search = search.nprobes(NPROBES).refine_factor(REFINE) if videos is None else search.bypass_vector_index()
+        rows = view.near(search, ["id", "summary", "video", "_distance"], where, limit)
         scores = exact_scores(_summaries(rows, len(query)), query).tolist()
         found = ranked(map(Found, rows["id"].to_pylist(), scores, rows["video"].to_pylist()), limit)
         kept = few(found, each)[:k]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Collection
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ class Records(Generic[T]):
         self._schema = _schema(row)
         if key not in self._schema.names or self._schema.field(key).type != pa.string():
             raise ValueError(f"{row.__name__} has no field {key!r} of str to be its key")
-        table = store.open(name)
+        table = store.view(name)
         if table is not None and table.schema.remove_metadata() != self._schema:
             have, want = (", ".join(f"{f.name}: {f.type}" for f in s) for s in (table.schema, self._schema))
             raise ValueError(f"{name} in {store.place} has ({have}), this Rushes writes ({want}); index again")
@@ -61,7 +61,7 @@ class Records(Generic[T]):
 
     def version(self) -> int:
         """A number that grows with each change of any process; 0 before the first."""
-        table = self._store.open(self._name)
+        table = self._store.view(self._name)
         return 0 if table is None else table.version
 
     def all(self) -> list[T]:
@@ -91,11 +91,8 @@ class Records(Generic[T]):
         return getattr(row, self._key)
 
     def _read(self, where: str | None) -> list[T]:
-        table = self._store.open(self._name)
-        if table is None:
-            return []
-        query: Any = table.search()
-        return [self._row(**row) for row in (query if where is None else query.where(where)).to_list()]
+        table = self._store.view(self._name)
+        return [] if table is None else [self._row(**row) for row in table.rows(where=where).to_pylist()]
 
 
 def _schema(row: type) -> pa.Schema:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,19 +15,20 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from rushes.index.view import View, waited
+
 if TYPE_CHECKING:
     from lancedb.table import Table
 
-SAME_TIME_NS = 2_000_000_000  # the coarsest clock of a file system that is in use
 KEEP = timedelta(minutes=10)  # old versions that other processes may still be reading
 
 
 class Store:
     """Lance tables side by side. Readers never wait and see whole commits; writers take turns.
 
-    A table is opened anew for each piece of work: that costs half a millisecond, always gives the last commit of any
-    process, and what was opened does not change under the reader. A folder is locked while one process writes; on an
-    object store ("s3://...") nothing is, there the caller has one writer.
+    Each piece of work is done on the last commit of any process, and what it reads does not change meanwhile: readers
+    take a `view`, writers `open` the table. A folder is locked while one process writes; on an object store ("s3://...")
+    nothing is, there the caller has one writer.
     """
 
     def __init__(self, place: str | os.PathLike[str], *, create: bool = False):
@@ -40,9 +42,23 @@ class Store:
                 raise FileNotFoundError(f"there is no folder {self.folder}; give create=True to start one")
             self.folder.mkdir(parents=True)
         self._tables = lancedb.connect(self.place)
+        self._read = waited(lancedb.connect_async(self.place))
+        self._views: dict[str, tuple[Hashable, View | None]] = {}
+        self._lock = threading.Lock()
+
+    def view(self, name: str) -> View | None:
+        """The table as it is now; None if there is none. For readers: as long as nobody commits, it is opened once."""
+        state = self.state(name)
+        with self._lock:
+            held, view = self._views.get(name, (None, None))
+        if state is None or held != state:
+            view = View.of(self._read, name)
+            with self._lock:
+                self._views[name] = state, view  # of the state before: a commit meanwhile is seen next time
+        return view
 
     def open(self, name: str) -> Table | None:
-        """The table as it is now; None if there is none."""
+        """The table as it is now; None if there is none. For writers: call it while `writing`."""
         try:
             return self._tables.open_table(name)
         except ValueError as error:
@@ -56,25 +72,15 @@ class Store:
         # not `table or ...`: a table without rows is false
         return self._tables.create_table(name, schema=schema) if table is None else table
 
-    def state(self, *names: str) -> tuple[tuple[int, int], ...] | None:
+    def state(self, *names: str) -> Hashable:
         """Changes whenever any process commits to one of these tables; for a folder it costs no more than a look.
 
-        None where that cannot be told: on an object store, and for some moments after a commit, whose time might be
-        shared by another commit that follows at once.
+        Every commit puts a file with a name of its own among a table's versions. None on an object store, where to
+        look would be a request.
         """
         if self.folder is None:
             return None
-        states = []
-        for name in names:
-            try:
-                about = (self.folder / f"{name}.lance" / "_versions").stat()
-            except FileNotFoundError:
-                states.append((0, 0))
-                continue
-            if abs(time.time_ns() - about.st_mtime_ns) < SAME_TIME_NS:
-                return None
-            states.append((about.st_ino, about.st_mtime_ns))
-        return tuple(states)
+        return tuple(_versions(self.folder / f"{name}.lance" / "_versions") for name in names)
 
     @contextmanager
     def writing(self, name: str, patience_s: float = 120) -> Iterator[None]:
@@ -110,6 +116,14 @@ def among(column: str, values: list[str] | tuple[str, ...]) -> str:
     ("id IN ('a', 'b')", 'false')
     """
     return f"{column} IN ({', '.join(quoted(value) for value in values)})" if values else "false"
+
+
+def _versions(folder: Path) -> Hashable:
+    try:
+        about = folder.stat()
+        return about.st_ino, about.st_mtime_ns, frozenset(os.listdir(folder))
+    except FileNotFoundError:
+        return None
 
 
 def _flush(folder: Path, since: float) -> None:

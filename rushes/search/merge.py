@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -41,12 +41,12 @@ def merged(scored: Sequence[Scored], index: Index, alike: float = ALIKE) -> list
     rows: dict[str, list[Scored]] = {}
     for one in scored:
         rows.setdefault(one.segment.video, []).append(one)
-    near: list[str] = []
+    near: dict[str, Scored] = {}
     for row in rows.values():
         row.sort(key=lambda one: (one.segment.start, one.segment.end, one.segment.id))
         pairs = pairwise(row)
-        near += {one.segment.id: None for pair in pairs if _touch(*pair) for one in pair}
-    frames = _frames(index, near)
+        near |= {one.segment.id: one for pair in pairs if _touch(*pair) for one in pair}
+    frames = _frames(index, near.values())
     taken: set[str] = set()
     runs: list[Run] = []
     places = {one.segment.id: place for row in rows.values() for place, one in enumerate(row)}
@@ -84,10 +84,17 @@ def _alike(one: Scored, other: Scored, frames: Mapping[str, Frames], alike: floa
     return float(min(cosines.max(axis=1).mean(), cosines.max(axis=0).mean())) >= alike
 
 
-def _frames(index: Index, ids: Sequence[str]) -> dict[str, Frames]:
-    """The finest tokens of these segments, made unit."""
-    segments, tokens = index.fetch(ids, skip=True)
-    if not segments:
-        return {}
-    vectors, known = unit(fp32(tokens.vectors)).numpy(), finest(tokens).numpy()
-    return {segment.id: vectors[row, known[row]] for row, segment in enumerate(segments)}
+def _frames(index: Index, scored: Iterable[Scored]) -> dict[str, Frames]:
+    """The finest tokens of these segments, made unit; fetched where they are not held."""
+    frames: dict[str, Frames] = {}
+    absent: list[str] = []
+    for one in scored:
+        if one.vectors is None:
+            absent.append(one.segment.id)
+        else:
+            frames[one.segment.id] = unit(fp32(one.vectors[one.finest])).numpy()
+    segments, tokens = index.fetch(absent, skip=True)
+    known = finest(tokens)
+    for row, segment in enumerate(segments):
+        frames[segment.id] = unit(fp32(tokens.vectors[row, known[row]])).numpy()
+    return frames

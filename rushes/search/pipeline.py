@@ -22,7 +22,10 @@ SHOWN = 3  # segments whose moments a video is shown with
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """A segment with its score and what its moments are read from, once it is known to be a hit: rows of a batch."""
+    """A segment with its score and what its moments are read from, once it is known to be a hit: rows of a batch.
+
+    vectors  its tokens; None after a search of everything, whose batches are too large to be held for a few hits
+    """
 
     segment: Segment
     score: float
@@ -30,6 +33,7 @@ class Scored:
     spans: Float[Tensor, "token 2"] | None
     finest: Bool[Tensor, "token"]
     raw: Float[Tensor, "part"]
+    vectors: Float[Tensor, "token dim"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +191,7 @@ def _all(
             seen += len(segments)
             if on_progress:
                 on_progress(seen, total)
-            yield from _score(scorer, segments, tokens, spread)
+            yield from _score(scorer, segments, tokens, spread, hold=False)
 
     if group == "segment":
         kept = heapq.nsmallest(most, stream(), key=_order)
@@ -215,12 +219,15 @@ def by_video(best: list[Scored], k: int | None, spread: float) -> list[Hit]:
     return hits
 
 
-def _score(scorer: Scorer, segments: Sequence[Segment], tokens: Tokens, spread: _Spread) -> Iterator[Scored]:
+def _score(
+    scorer: Scorer, segments: Sequence[Segment], tokens: Tokens, spread: _Spread, hold: bool = True
+) -> Iterator[Scored]:
     scores, evidence, raw = scorer(tokens)
     known = finest(tokens)
     spread.add(evidence[known])
     spans = [None] * len(segments) if tokens.spans is None else tokens.spans
-    for row in zip(segments, scores.tolist(), evidence, spans, known, raw, strict=True):
+    vectors = tokens.vectors if hold else [None] * len(segments)
+    for row in zip(segments, scores.tolist(), evidence, spans, known, raw, vectors, strict=True):
         yield Scored(*row)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +48,16 @@ def test_a_still_stretch_is_one_hit():
     hit = Ranking(scored, 0.1).run(run.best, run.segments)
     assert (hit.merged, hit.segment.id) == (25, "a:03")
     assert [(moment.start, moment.end) for moment in hit.moments] == [(0.0, 250.0)]
+
+
+def test_tokens_that_are_held_are_not_fetched_again():
+    scored, index = world([("a", 5.0 * n, 5.0 * n + 5, 60.0 * (n == 2), 0.5) for n in range(4)])
+    segments, tokens = index.fetch([one.segment.id for one in scored])
+    assert [segment.id for segment in segments] == [one.segment.id for one in scored]
+    held = [replace(one, vectors=tokens.vectors[row]) for row, one in enumerate(scored)]
+    assert (
+        names(merged(held, ExactIndex(DIM))) == names(merged(scored, index)) != names(merged(scored, ExactIndex(DIM)))
+    )
 
 
 def test_neither_other_pictures_nor_gaps_nor_other_videos_are_joined():
