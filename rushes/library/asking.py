@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -43,11 +44,19 @@ SAID = 0.8  # share of the query's words that must be said for a good match
 
 
 @torch.inference_mode()
-def ask(library: Library, query: Query, most: int, on_progress: Callable[[int, int], None] | None = None) -> Answer:
+def ask(
+    library: Library,
+    query: Query,
+    most: int,
+    enough: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Answer:
     """`Library.ask`."""
     if most < 1:
         raise ValueError(f"most is {most}; ask for at least one hit")
-    work = _Work(library, query, most, on_progress)
+    if enough is not None and not 1 <= enough <= most:
+        raise ValueError(f"enough is {enough}; it is from 1 to {most}, the most hits that were asked for")
+    work = _Work(library, query, most, enough or most, on_progress)
     return work.video_answer() if query.video is not None else work.answer()
 
 
@@ -55,7 +64,7 @@ def ask(library: Library, query: Query, most: int, on_progress: Callable[[int, i
 def matches(library: Library, query: Query, video: str) -> list[Hit]:
     """`Library.matches`."""
     library.video(video)
-    work = _Work(library, query, 1)
+    work = _Work(library, query, 1, 1)
     return work.beside(video) if query.video is not None else work.along(video)
 
 
@@ -66,6 +75,7 @@ class _Work:
     library: Library
     query: Query
     most: int
+    enough: int
     on_progress: Callable[[int, int], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -122,8 +132,11 @@ class _Work:
         sought = encoded(self.library, self.query.parts)
         scorer = self._scorer(sought)
         ranking = of_segments(scorer, self.library.index, [segment.id for segment in segments])
-        hits = [replace(ranking.hit(one), scores={"visual": one.score}) for one in ranking.scored]
-        hits = self._confident(scorer, None, ranking.scored, hits, None)
+        sure = self._confidence(scorer, None, ranking.scored, None)
+        hits = [
+            replace(ranking.hit(one), scores={"visual": one.score}, confidence=confidence)
+            for one, confidence in zip(ranking.scored, sure, strict=True)
+        ]
         return sorted(hits, key=lambda hit: (hit.start, hit.end, hit.segment.id))
 
     def beside(self, video: str) -> list[Hit]:
@@ -178,7 +191,7 @@ class _Work:
             return self._ranked(scorer, then, videos, DEEPER * depth)[0]
         while True:
             hits, full = self._ranked(scorer, then, videos, depth)
-            enough = len(hits) >= self.most or not full or depth >= DEEPEST * self.query.depth
+            enough = len(hits) >= self.enough or not full or depth >= DEEPEST * self.query.depth
             if enough or self.query.exact:
                 return hits
             depth *= DEEPER
@@ -203,12 +216,13 @@ class _Work:
             ranking = fused.ranking
         with self._stage("order"):
             scored, hits = self._as_hits(ranking)
-            for row, one in enumerate(scored):
-                pair = pairs.get(one.segment.id)
-                hits[row] = replace(hits[row], scores={"visual": one.score}, then=None if pair is None else pair.then)
-                hits[row] = fused.dressed(hits[row])
         with self._stage("confidence"):
-            hits = hits if only else self._confident(scorer, then, scored, hits, videos, pairs)
+            sure = [None] * len(scored) if only else self._confidence(scorer, then, scored, videos, pairs)
+        with self._stage("order"):
+            for row, (one, confidence) in enumerate(zip(scored, sure, strict=True)):
+                scores, cues = fused.of(one, hits[row].segment)
+                after = pairs[one.segment.id].then if one.segment.id in pairs else None
+                hits[row] = replace(hits[row], scores=scores, cues=cues, then=after, confidence=confidence)
         return hits, ranking.full
 
     def _ranking(self, scorer: Scorer, videos: Sequence[str] | None, depth: int) -> Ranking:
@@ -260,37 +274,35 @@ class _Work:
             fused = fuse(ranking, self.heard, scorer=scorer, index=self.library.index, sample=sample, only=only)
         return replace(fused, ranking=_elsewhere(scorer, fused.ranking))
 
-    def _confident(
+    def _confidence(
         self,
         scorer: Scorer,
         then: Scorer | None,
         scored: Sequence[Scored],
-        hits: list[Hit],
         videos: Sequence[str] | None,
         pairs: Mapping[str, Pair] | None = None,
-    ) -> list[Hit]:
-        """The hits with their confidence, where the model is calibrated for all kinds of parts.
+    ) -> Sequence[float | None]:
+        """How sure each hit is; None where the model is not calibrated for all kinds of parts.
 
         Parts that are wanted: the mean of their probabilities, geometric and weighed as the parts are; times the
         probability that what is avoided is not there. Of "A, then B" the less likely of both.
         """
         calibration = self.library.calibration
-        if calibration is None or not hits:
-            return hits
+        unknown = [None] * len(scored)
+        if calibration is None or not scored:
+            return unknown
         segments = None if videos is None else self.library.index.count(videos)
         found = self._probability(calibration, scorer, [one.raw for one in scored], segments)
         if then is not None and pairs:
             second = [pairs[one.segment.id].second.raw for one in scored]
             other = self._probability(calibration, then, second, segments)
             found = None if found is None or other is None else torch.minimum(found, other)
-        if found is None:
-            return hits
-        return [replace(hit, confidence=value) for hit, value in zip(hits, found.tolist(), strict=True)]
+        return unknown if found is None else found.tolist()
 
     def _probability(
-        self, calibration: Calibration, scorer: Scorer, raw: Sequence[Tensor], segments: int | None
+        self, calibration: Calibration, scorer: Scorer, raw: Sequence[np.ndarray], segments: int | None
     ) -> Float[Tensor, "hit"] | None:
-        scores = torch.stack(list(raw)).double()
+        scores = torch.from_numpy(np.stack(raw)).double()
         total = torch.zeros(len(scores), dtype=torch.float64)
         weight = sum(part.weight for part in scorer.parts if part.weight > 0)
         for row, part in enumerate(scorer.parts):

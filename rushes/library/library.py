@@ -126,14 +126,24 @@ class Library:
             if hit.segment.video in paths
         ]
 
-    def ask(self, query: Query, most: int = MOST, *, on_progress: Callable[[int, int], None] | None = None) -> Answer:
+    def ask(
+        self,
+        query: Query,
+        most: int = MOST,
+        *,
+        enough: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Answer:
         """Everything that a search can do: the whole answer, at most `most` hits, frozen. Paging is slicing `hits`.
+
+        Neighbours that look the same are one hit, so `most` candidates may give fewer hits. With fewer than `enough`
+        (`most`) the search is done again with more candidates: with the first page's size it hardly ever is.
 
         `hit.segment.video` is the video's id: `library.video(id)` knows its path. The same question to the same index
         gives the same answer. Raises LookupError for a segment that is not in the index, VideoError for a picture or
         clip that cannot be read.
         """
-        return asking.ask(self, query, most, on_progress)
+        return asking.ask(self, query, most, enough, on_progress)
 
     def cues(self, text: str, where: Where = EVERYWHERE, k: int = 100) -> list[Cue]:
         """The `k` subtitle lines that say most of `text`, best first; times are seconds on the video's clock.

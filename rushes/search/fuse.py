@@ -11,7 +11,7 @@ from rushes.index.base import Index
 from rushes.index.cues import Heard
 from rushes.search.parts import Scale, Scorer
 from rushes.search.pipeline import Ranking, Scored, of_segments
-from rushes.types import Cue, Hit, Segment, Tokens
+from rushes.types import Cue, Segment, Tokens
 
 WORDS = 8.0  # what a whole query of rare words is worth where it is said, in deviations of the visual score; the best
 # picture of a thousand segments stands out by some 4. benchmarks/fuse.py
@@ -37,14 +37,14 @@ class Fused:
     told: dict[str, Told] = field(default_factory=dict)
     heard: dict[str, list[Cue]] = field(default_factory=dict)
 
-    def dressed(self, hit: Hit) -> Hit:
-        """The hit with both scores, and the lines that are said in it, in order of time."""
-        told = self.told.get(hit.segment.id)
+    def of(self, one: Scored, shown: Segment) -> tuple[dict[str, float], tuple[Cue, ...]]:
+        """A segment's scores by where they come from, and the lines said in what is `shown` of it, in order of time."""
+        told = self.told.get(one.segment.id)
         if told is None:
-            return hit
-        cues = [cue for cue in self.heard.get(hit.segment.video, ()) if _said_in(cue, hit.segment)]
-        scores = {**hit.scores, "visual": told.visual, "words": told.words}
-        return replace(hit, scores=scores, cues=tuple(sorted(cues, key=lambda cue: (cue.start, cue.end, cue.text))))
+            return {"visual": one.score}, ()
+        cues = [cue for cue in self.heard.get(shown.video, ()) if _said_in(cue, shown)]
+        scores = {"visual": told.visual, "words": told.words}
+        return scores, tuple(sorted(cues, key=lambda cue: (cue.start, cue.end, cue.text)))
 
 
 def fuse(ranking: Ranking, heard: Heard, *, scorer: Scorer, index: Index, sample: Tokens, only: bool = False) -> Fused:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from rushes.index.base import Index
@@ -81,20 +82,21 @@ def _alike(one: Scored, other: Scored, frames: Mapping[str, Frames], alike: floa
     if first is None or second is None:
         return False  # dropped by another process meanwhile
     cosines = first @ second.T
-    return float(min(cosines.max(axis=1).mean(), cosines.max(axis=0).mean())) >= alike
+    return float(min(_mean(cosines.max(axis=1)), _mean(cosines.max(axis=0)))) >= alike
 
 
-def _frames(index: Index, scored: Iterable[Scored]) -> dict[str, Frames]:
+def _mean(values: Float32[np.ndarray, "frame"]) -> float:
+    return np.add.reduce(values) / len(values)  # a third of the time of `mean`
+
+
+def _frames(index: Index, scored: Collection[Scored]) -> dict[str, Frames]:
     """The finest tokens of these segments, made unit; fetched where they are not held."""
-    frames: dict[str, Frames] = {}
-    absent: list[str] = []
-    for one in scored:
-        if one.vectors is None:
-            absent.append(one.segment.id)
-        else:
-            frames[one.segment.id] = unit(fp32(one.vectors[one.finest])).numpy()
-    segments, tokens = index.fetch(absent, skip=True)
+    held = {one.segment.id: one.vectors[one.finest] for one in scored if one.vectors is not None}
+    segments, tokens = index.fetch([one.segment.id for one in scored if one.vectors is None], skip=True)
     known = finest(tokens)
-    for row, segment in enumerate(segments):
-        frames[segment.id] = unit(fp32(tokens.vectors[row, known[row]])).numpy()
-    return frames
+    held |= {segment.id: tokens.vectors[row, known[row]].numpy() for row, segment in enumerate(segments)}
+    if not held:
+        return {}
+    together = unit(fp32(torch.from_numpy(np.concatenate(list(held.values()))))).numpy()
+    ends = accumulate(len(vectors) for vectors in held.values())
+    return {name: together[end - len(held[name]) : end] for name, end in zip(held, ends, strict=True)}

@@ -6,8 +6,9 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from rushes.index.base import Index
@@ -29,11 +30,11 @@ class Scored:
 
     segment: Segment
     score: float
-    evidence: Float[Tensor, "token"]
-    spans: Float[Tensor, "token 2"] | None
-    finest: Bool[Tensor, "token"]
-    raw: Float[Tensor, "part"]
-    vectors: Float[Tensor, "token dim"] | None = None
+    evidence: Float[np.ndarray, "token"]
+    spans: Float64[np.ndarray, "token 2"] | None
+    finest: Bool[np.ndarray, "token"]
+    raw: Float[np.ndarray, "part"]
+    vectors: Float32[np.ndarray, "token dim"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,9 +66,9 @@ class Ranking:
         hit = self.hit(best)
         if len(known) < len(segments):
             return replace(hit, merged=len(segments))
-        spans = torch.cat(known)
-        order = spans[:, 0].argsort(stable=True)  # those of overlapping segments interlock
-        evidence = torch.cat([one.evidence[one.finest] for one in segments])[order]
+        spans = np.concatenate(known)
+        order = spans[:, 0].argsort(kind="stable")  # those of overlapping segments interlock
+        evidence = np.concatenate([one.evidence[one.finest] for one in segments])[order]
         both = [(start, end) for start, end in spans[order].tolist()]
         return replace(hit, moments=moments(evidence.tolist(), both, self.spread), merged=len(segments))
 
@@ -225,9 +226,11 @@ def _score(
     scores, evidence, raw = scorer(tokens)
     known = finest(tokens)
     spread.add(evidence[known])
-    spans = [None] * len(segments) if tokens.spans is None else tokens.spans
-    vectors = tokens.vectors if hold else [None] * len(segments)
-    for row in zip(segments, scores.tolist(), evidence, spans, known, raw, vectors, strict=True):
+    nothing = [None] * len(segments)
+    spans = nothing if tokens.spans is None else tokens.spans.numpy()
+    vectors = tokens.vectors.numpy() if hold else nothing
+    columns = (evidence.numpy(), spans, known.numpy(), raw.numpy(), vectors)
+    for row in zip(segments, scores.tolist(), *columns, strict=True):  # rows of numpy: a tenth of the time of torch's
         yield Scored(*row)
 
 

@@ -16,7 +16,7 @@ from rushes.methods.wti import WTI
 from rushes.search.fuse import LEAST, MOST_LINES, Fused, fuse, spoken
 from rushes.search.parts import Scorer, Sought
 from rushes.search.pipeline import Ranking, rank
-from rushes.types import Cue, Hit, Segment, Tokens
+from rushes.types import Cue, Segment, Tokens
 
 DIM = 16
 COUNT = 200
@@ -74,8 +74,8 @@ def test_where_nothing_is_said_the_ranking_is_the_same(world):
     assert [(one.segment, one.score) for one in fused.ranking.scored] == [
         (one.segment, one.score) for one in world.ranked().scored
     ]
-    hit = fused.ranking.hit(fused.ranking.scored[0])
-    assert fused.dressed(hit) == hit
+    first = fused.ranking.scored[0]
+    assert fused.of(first, first.segment) == ({"visual": first.score}, ())
 
 
 def test_what_is_only_said_is_found_first(world):
@@ -155,18 +155,18 @@ def test_a_hit_shows_both_scores_and_its_lines_in_order(world):
     world.say((name, "snow"), (name, "a zebra"), (world.visual[8], "a zebra"))
     fused = world.fused("zebra snow")
     (one,) = [row for row in fused.ranking.scored if row.segment.id == name]
-    hit = fused.dressed(fused.ranking.hit(one))
-    assert set(hit.scores) == {"visual", "words"}
-    assert [cue.text for cue in hit.cues] == ["a zebra", "snow"]  # one time, so by text
-    assert all(cue.video == hit.segment.video for cue in hit.cues)
+    scores, cues = fused.of(one, one.segment)
+    assert set(scores) == {"visual", "words"}
+    assert [cue.text for cue in cues] == ["a zebra", "snow"]  # one time, so by text
+    assert all(cue.video == one.segment.video for cue in cues)
 
 
 def test_a_hit_that_stands_for_neighbours_shows_the_lines_of_all(world):
     first, second = world.segments[10], world.segments[11]
     world.say((first.id, "a zebra"), (second.id, "more zebra"))
     fused = world.fused("zebra")
-    wide = Hit(replace(first, end=second.end), 1.0, merged=2)
-    assert [cue.text for cue in fused.dressed(wide).cues] == ["a zebra", "more zebra"]
+    (one,) = [row for row in fused.ranking.scored if row.segment.id == first.id]
+    assert [cue.text for cue in fused.of(one, replace(first, end=second.end))[1]] == ["a zebra", "more zebra"]
 
 
 def test_an_empty_index_and_an_empty_sample(world):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ def world(rows: list[tuple[str, float, float, float, float]]) -> tuple[list[Scor
     mask = torch.ones(len(rows), 1).bool()
     index.add(segments, vectors, Tokens(vectors[:, None], mask, spans))
     scored = [
-        Scored(segment, row[4], torch.tensor([row[4]]), spans[n], mask[n], torch.tensor([row[4]]))
+        Scored(segment, row[4], np.array([row[4]]), spans[n].numpy(), mask[n].numpy(), np.array([row[4]]))
         for n, (segment, row) in enumerate(zip(segments, rows, strict=True))
     ]
     return sorted(scored, key=lambda one: (-one.score, one.segment.id)), index
@@ -54,7 +55,7 @@ def test_tokens_that_are_held_are_not_fetched_again():
     scored, index = world([("a", 5.0 * n, 5.0 * n + 5, 60.0 * (n == 2), 0.5) for n in range(4)])
     segments, tokens = index.fetch([one.segment.id for one in scored])
     assert [segment.id for segment in segments] == [one.segment.id for one in scored]
-    held = [replace(one, vectors=tokens.vectors[row]) for row, one in enumerate(scored)]
+    held = [replace(one, vectors=tokens.vectors[row].numpy()) for row, one in enumerate(scored)]
     assert (
         names(merged(held, ExactIndex(DIM))) == names(merged(scored, index)) != names(merged(scored, ExactIndex(DIM)))
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
 from rushes.search.pipeline import Ranking, Scored
 from rushes.search.sequence import OVERLAP, follow
@@ -13,10 +13,10 @@ from rushes.types import Segment
 def scored(name: str, start: float, end: float, score: float, evidence: list[float] | None = None) -> Scored:
     """A segment of one frame a second, whose evidence is even unless told."""
     count = round(end - start)
-    spans = torch.tensor([[start + n, start + n + 1] for n in range(count)], dtype=torch.float64)
-    values = torch.tensor(evidence or [score] * count)
+    spans = np.array([[start + n, start + n + 1] for n in range(count)], np.float64)
+    values = np.array(evidence or [score] * count)
     segment = Segment(f"{name}:{start:05.1f}", name, start, end)
-    return Scored(segment, score, values, spans, torch.ones(count).bool(), torch.tensor([score]))
+    return Scored(segment, score, values, spans, np.ones(count, bool), np.array([score]))
 
 
 def ranking(*rows: Scored) -> Ranking:

@@ -46,7 +46,7 @@ async def search(asked: schemas.Search, request: Request) -> schemas.SearchAnswe
         if here.log_queries:
             log.info("search %s", json.dumps(asked.model_dump(exclude_defaults=True, mode="json")))
         pool = here.searching if query.video is None else here.media  # a clip takes as long as a film does
-        call = partial(_freeze, here, library, query, asked.min_confidence, digest)
+        call = partial(_freeze, here, library, query, asked, digest)
         frozen = await _guarded(here, request, call, pool)
         name, position = here.results.put(frozen), 0
     hits, cursor = here.results.page(name, frozen, position, asked.limit)
@@ -110,9 +110,9 @@ async def _guarded(here: Service, request: Request, call: Callable[[], Told], po
         raise Refusal("bad-query", here.plain(str(error))) from None
 
 
-def _freeze(here: Service, library: Library, query: Query, floor: float | None, digest: str) -> Frozen[Item]:
-    answer: Answer = library.ask(query, here.limits.hits)
-    hits = answer.hits
+def _freeze(here: Service, library: Library, query: Query, asked: schemas.Search, digest: str) -> Frozen[Item]:
+    answer: Answer = library.ask(query, here.limits.hits, enough=min(asked.limit, here.limits.hits))
+    hits, floor = answer.hits, asked.min_confidence
     if floor is not None:
         if hits and all(hit.confidence is None for hit in hits):
             raise Refusal("not-calibrated", "no hit has a confidence that min_confidence could be compared with")
