@@ -152,9 +152,12 @@ def measure(asked: argparse.Namespace, pid: int, address: str, films: list[Path]
             time.sleep(0.2)
         load(address, 1, 2.0)
         alone, errors_alone = load(address, 1, max(2.0, asked.seconds / 6))
-        start, jobs, segments = memory(pid), [], client.get("/v1/library").json()["segments"]
+        held, jobs, segments = [memory(pid)], [], client.get("/v1/library").json()["segments"]
+        began = time.monotonic()
 
         def keep_indexing() -> None:
+            if time.monotonic() - began > len(held) * asked.seconds / 6:
+                held.append(memory(pid))
             if jobs and client.get(f"/v1/jobs/{jobs[-1]}").json()["state"] in ("queued", "running"):
                 return
             for film in films:
@@ -162,7 +165,7 @@ def measure(asked: argparse.Namespace, pid: int, address: str, films: list[Path]
             jobs.append(client.post("/v1/jobs", json={}).json()["id"])
 
         together, errors = load(address, asked.clients, asked.seconds, keep_indexing)
-        end = memory(pid)
+        held.append(memory(pid))
         client.post(f"/v1/jobs/{jobs[-1]}/cancel")
         after = client.get("/v1/library").json()["segments"]
     cores = os.cpu_count() or 1
@@ -179,7 +182,7 @@ def measure(asked: argparse.Namespace, pid: int, address: str, films: list[Path]
         f"p95 of {asked.clients} clients, ms": round(1000 * p95, 1),
         "searches a second, together": round(len(together) / asked.seconds, 1),
         "p95 / (p50 alone x clients / cores)": round(p95 / (p50 * asked.clients / cores), 2),
-        "memory before, after, MiB": f"{start:.0f}, {end:.0f}",
+        "memory, MiB, each sixth of the time": ", ".join(f"{one:.0f}" for one in held),
     }
 
 

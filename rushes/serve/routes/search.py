@@ -26,7 +26,7 @@ from rushes.video.probe import VideoError
 router = APIRouter(tags=["search"])
 Told = TypeVar("Told")
 FIRST, LAST = date(1900, 1, 1), date(2200, 1, 1)
-Item = tuple[Hit, VideoInfo, str | None]  # a hit, its video, its thumbnail: as they were when the answer was frozen
+Item = tuple[Hit, VideoInfo]  # a hit and its video as they were when the answer was frozen
 log = logging.getLogger("rushes.serve.queries")
 
 
@@ -122,10 +122,7 @@ def _freeze(here: Service, library: Library, query: Query, asked: schemas.Search
         )
     # what is known of the videos is frozen, too: a page must not fail for one that was deleted since
     videos = {video.id: video for video in library.videos()} if hits else {}
-    thumbnails = library.media.thumbnail_names([hit.segment.id for hit in hits])
-    items = tuple(
-        (hit, videos[hit.segment.video], thumbnails.get(hit.segment.id)) for hit in hits if hit.segment.video in videos
-    )
+    items = tuple((hit, videos[hit.segment.video]) for hit in hits if hit.segment.video in videos)
     here.metrics.searched(answer.match, len(items), answer.seconds)
     here.metrics.candidates.set(library.index.count())
     about = {
@@ -191,10 +188,11 @@ NOTHING = _digest(schemas.Search())
 
 
 def _told(here: Service, library: Library, items: tuple[Item, ...], position: int) -> list[schemas.Hit]:
-    known = kinds(here, library, {video.id for _, video, _ in items})
+    known = kinds(here, library, {video.id for _, video in items})
+    thumbnails = library.media.thumbnail_names([hit.segment.id for hit, _ in items])
     return [
-        _hit(hit, short(video, known.get(video.id)), rank, thumbnail)
-        for rank, (hit, video, thumbnail) in enumerate(items, position + 1)
+        _hit(hit, short(video, known.get(video.id)), rank, thumbnails.get(hit.segment.id))
+        for rank, (hit, video) in enumerate(items, position + 1)
     ]
 
 
