@@ -228,6 +228,17 @@ def with_whole(whole: Float[Tensor, "batch dim"], tokens: Tokens) -> Tokens:
     )
 
 
+def mapped(tokens: Tokens, by: Float[Tensor, "dim dim"]) -> Tokens:
+    """Tokens `with_whole`, all but the whole one mapped by a matrix: t_i A.
+
+    >>> tokens = Tokens(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[True, True]]))
+    >>> mapped(tokens, torch.tensor([[0.0, 1.0], [1.0, 0.0]])).vectors.tolist()
+    [[[1.0, 2.0], [4.0, 3.0]]]
+    """
+    parts = fp32(tokens.vectors[:, 1:]) @ by
+    return replace(tokens, vectors=torch.cat([fp32(tokens.vectors[:, :1]), parts], dim=1))
+
+
 def seen(spans: Float[Tensor, "batch token 2"], mask: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch 2"]:
     """From the first start to the last end of the tokens that `mask` picks, in seconds.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rushes.backbones.base import Backbone, Frames, Words
 from rushes.layers import TemporalTransformer
 from rushes.losses import info_nce, scale_of
-from rushes.methods.base import Method, with_whole
+from rushes.methods.base import Method, mapped, with_whole
 from rushes.similarity import attention_over_similarity, attention_over_tokens, dot, fp32, masked_mean, unit
 from rushes.types import Tokens
 
@@ -130,14 +130,10 @@ class XCLIP(Method):
 
     def evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video token"]:
         """Words meet frames through A, as they do in the score."""
-        return super().evidence(self._through(text), video)
+        return super().evidence(mapped(text, self.of_tokens), video)
 
     def token_evidence(self, text: Tokens, video: Tokens) -> Float[Tensor, "video word token"]:
-        return super().token_evidence(self._through(text), video)
-
-    def _through(self, text: Tokens) -> Tokens:
-        words = fp32(text.vectors[:, 1:]) @ self.of_tokens
-        return replace(text, vectors=torch.cat([fp32(text.vectors[:, :1]), words], dim=1))
+        return super().token_evidence(mapped(text, self.of_tokens), video)
 
     def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         scale = scale_of(self.log_scale)

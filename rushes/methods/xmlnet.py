@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rushes.backbones.base import Backbone, Frames, Words
 from rushes.layers import CrossAttentionPool, TemporalTransformer, heads_of
 from rushes.losses import connectivity, influential, info_nce, one_way, scale_of
-from rushes.methods.base import Method, with_whole
+from rushes.methods.base import Method, mapped, with_whole
 from rushes.similarity import INFINITY, attention_over_similarity, dot, fp32, masked_mean, unit
 from rushes.types import Tokens
 
@@ -324,10 +324,7 @@ class XMLNet(Method):
         return super().token_evidence(self._through(text), video)
 
     def _through(self, text: Tokens) -> Tokens:
-        if "frame_word" not in self.config.terms_eval:
-            return text
-        words = fp32(text.vectors[:, 1:]) @ self.words_to_frames
-        return replace(text, vectors=torch.cat([fp32(text.vectors[:, :1]), words], dim=1))
+        return mapped(text, self.words_to_frames) if "frame_word" in self.config.terms_eval else text
 
     def loss(self, text: Tokens, video: Tokens, positives: Bool[Tensor, "text video"]) -> dict[str, Float[Tensor, ""]]:
         """InfoNCE on all levels' scores, and beta of it on the bilinear global term; probable false negatives left out.
