@@ -288,6 +288,22 @@ def test_an_index_made_anew_is_opened_anew(copied, tiny_model, segment):
         wait_until(lambda: client.get("/readyz").status_code == 200)
 
 
+def test_what_is_said_passes_where_confidence_is_asked_for(copied, monkeypatch):
+    from starlette.testclient import TestClient
+
+    from rushes.library.asking import _Work
+    from rushes.serve.app import create_app
+
+    film = next(copied.glob("*.mp4"))
+    film.with_suffix(".srt").write_text("1\n00:00:00,500 --> 00:00:02,000\nthe quarterly budget\n")
+    rushes.open(copied).refresh()
+    monkeypatch.setattr(_Work, "_confidence", lambda self, scorer, then, scored, *_: [0.1] * len(scored))
+    with TestClient(create_app(rushes.open(copied)), base_url="http://localhost") as client:
+        (hit,) = search(client, text="quarterly budget", min_confidence=0.5)["hits"]
+        assert (hit["video"]["name"], hit["confidence"], hit["scores"]["words"]) == (film.name, 0.1, 1.0)
+        assert search(client, text="quarterly dog budget cat bird", min_confidence=0.5)["hits"] == []
+
+
 def test_pages_stand_still_while_the_library_changes(copied):
     from starlette.testclient import TestClient
 
