@@ -229,7 +229,7 @@ def _do(job: Job, folder: Path, root: Path, features: Path) -> None:
 
 def _evaluated(job: Job, out: Path, root: Path, features: Path) -> None:
     """A trained method, scored by some of its parts."""
-    run, (split, stored) = job.run(root, features), held(str(root), "shot", "test", str(features))
+    run, (split, stored) = job.run(root, features), held(str(root), job.protocol, "test", str(features))
     for name, (method, switches) in EVALUATED.items():
         folder = replace(job, name=name).folder(out)
         if method != job.method or read(folder) is not None:
@@ -432,14 +432,9 @@ def tables(out: Path) -> None:
         against = Row(UNTRAINED, None, [nothing])
         print(f"\n### shot, trained on the photos of val\n\n{table([against, *rows], against)}")
     for paper in ("xmlnet", "hcmi", "dmae"):
-        whole = row(out, "shot", paper, paper, ABLATION_SEEDS)
-        parts = [
-            row(out, "shot", name, method, ABLATION_SEEDS, switches)
-            for name, (method, switches) in (ABLATIONS | EVALUATED).items()
-            if method == paper
-        ]
-        if whole.results and any(one.results for one in parts):
-            print(f"\n### Parts of {paper}\n\n{table([whole, *parts], whole)}")
+        parts_table(out, "shot", paper, ABLATION_SEEDS)
+    for paper in ("xmlnet", "hcmi", "dmae"):
+        parts_table(out, "paragraph", paper, 1)
     if (out / "detectors.json").is_file():
         print(f"\n### Detectors of false negatives\n\n{detectors_table(out)}")
     print("\nRates tried, MRR on val:\n")
@@ -447,6 +442,17 @@ def tables(out: Path) -> None:
         found = [read(Job("shot", method, rate, 0, method).folder(out)) for rate in RATES]
         cells = [f"{rate:g}: {one['val']['t2v MRR']:.4f}" for rate, one in zip(RATES, found, strict=True) if one]
         print(f"- {method}: {', '.join(cells)}")
+
+
+def parts_table(out: Path, protocol: str, paper: str, seeds: int) -> None:
+    whole = row(out, protocol, paper, paper, seeds)
+    parts = [
+        row(out, protocol, name, method, seeds, switches)
+        for name, (method, switches) in (ABLATIONS | EVALUATED).items()
+        if method == paper
+    ]
+    if whole.results and any(one.results for one in parts):
+        print(f"\n### Parts of {paper}, {protocol}\n\n{table([whole, *parts], whole)}")
 
 
 def main() -> None:
@@ -472,7 +478,7 @@ def main() -> None:
         elif part == "ablations":
             detectors(args.root, args.features, args.out)
             jobs = list(ablations(args.out))
-            for job in main_jobs("shot", args.out):
+            for job in (*main_jobs("shot", args.out), *main_jobs("paragraph", args.out)):
                 if job.seed == 0 and read(job.folder(args.out)) is not None:  # tuned rates are known after its training
                     _evaluated(job, args.out, args.root, args.features)
         else:
