@@ -126,6 +126,17 @@ def test_at_most_so_many_are_the_first_so_many(library):
         library.ask(query, most=0)
 
 
+def test_it_looks_deeper_until_there_are_enough(library):
+    """Neighbours that look the same are one hit, so as many candidates as hits are too few."""
+    most = len(library.ask(Query.of_text("a dog")).hits)
+    query = Query.of_text("a dog", depth=1)
+    shallow, deep = (library.ask(query, most=most, enough=enough).hits for enough in (1, most))
+    assert 1 <= len(shallow) < len(deep) == most
+    assert library.ask(query, most=most).hits == deep
+    with pytest.raises(ValueError, match=f"enough is {most + 1}; it is from 1 to {most}"):
+        library.ask(query, most=most, enough=most + 1)
+
+
 def test_a_filter_is_a_search_of_the_filtered_library(library, tiny_model, tmp_path):
     """The same files alone, indexed anew, give the same hits: ids are of contents."""
     for name in ("beach/b.mp4", "beach/deep/c.mp4", "beach/e again.mp4"):
