@@ -34,7 +34,7 @@ from rushes.data import reels
 from rushes.data.base import Split
 from rushes.evaluate.compare import Run as Compared
 from rushes.evaluate.compare import bootstrap, over_seeds, paired_bootstrap, paired_randomisation
-from rushes.evaluate.run import Evaluation, evaluate, of_scores
+from rushes.evaluate.run import Evaluation, encode_videos, evaluate, of_scores, score_texts
 from rushes.losses import connectivity, influential, potential_positives
 from rushes.methods.base import ALONE
 from rushes.methods.hcmi import HCMI
@@ -349,15 +349,53 @@ def _verdicts(method: Any, text: Tokens, first: Tokens, second: Tokens, positive
 
 
 def detectors_table(out: Path) -> str:
+    found = json.loads((out / "detectors.json").read_text())
     lines = ["| detector | share | precision | recall | lift |", "|---|---|---|---|---|"]
-    for name, one in json.loads((out / "detectors.json").read_text()).items():
-        share, rate = one["taken"] / one["negatives"], one["true"] / one["negatives"]
+    for name, one in found.items():
+        share = one["taken"] / one["negatives"]
         precision = one["right"] / one["taken"] if one["taken"] else 0.0
         lines.append(
             f"| {name} | {100 * share:.2f} % | {100 * precision:.2f} % | {100 * one['right'] / one['true']:.1f} % | "
-            f"{precision / rate:.1f} |"
+            f"{precision * one['negatives'] / one['true']:.1f} |"
         )
-    return "\n".join(lines) + f"\n\nOf all negatives {100 * rate:.3f} % are true pairs."
+    true, negatives = (sum(one[what] for one in found.values()) for what in ("true", "negatives"))
+    return "\n".join(lines) + f"\n\nOf all negatives {100 * true / negatives:.3f} % are true pairs."
+
+
+# ------------------------------------------------------------------------------------------------------------ order
+
+
+@torch.no_grad()
+def twins(root: Path, features: Path, out: Path) -> None:
+    """Of the texts of "order", how many put the true film above its twins, by the models of seed 0; ties are halves."""
+    split, stored = held(str(root), "order", "test", str(features))
+    row = {video.id: number for number, video in enumerate(split.videos)}
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in METHODS:
+        job = Job("order", name, chosen_rate(out, name), 0, name)
+        if read(job.folder(out)) is None:
+            continue
+        run, method = job.run(root, features), load_model(str(job.folder(out))).method
+        videos = encode_videos(method, stored, len(split.videos), run.frames)
+        scores = score_texts(method, stored, range(len(split.captions)), videos, run.words)
+        true = scores[split.pairs[:, 0], split.pairs[:, 1]]
+        found[name] = {}
+        for twin in ("order", "swap"):
+            other = [row[f"{split.videos[video].id}-{twin}"] for video in split.pairs[:, 1].tolist()]
+            apart = true - scores[split.pairs[:, 0], other]
+            found[name][twin] = ((apart > 0) + 0.5 * (apart == 0)).astype(float).tolist()
+    (out / "twins.json").write_text(json.dumps(found))
+
+
+def twins_table(out: Path) -> str:
+    lines = ["| | above its photos in another order | above one photo exchanged |", "|---|---|---|"]
+    for name, sides in json.loads((out / "twins.json").read_text()).items():
+        cells = []
+        for values in sides.values():
+            interval = bootstrap(Compared(range(len(values)), values))
+            cells.append(f"{100 * np.mean(values):.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # ----------------------------------------------------------------------------------------------------------- tables
@@ -437,6 +475,8 @@ def tables(out: Path) -> None:
         parts_table(out, "paragraph", paper, 1)
     if (out / "detectors.json").is_file():
         print(f"\n### Detectors of false negatives\n\n{detectors_table(out)}")
+    if (out / "twins.json").is_file():
+        print(f"\n### Twins\n\n{twins_table(out)}")
     print("\nRates tried, MRR on val:\n")
     for method in METHODS:
         found = [read(Job("shot", method, rate, 0, method).folder(out)) for rate in RATES]
@@ -477,6 +517,7 @@ def main() -> None:
             jobs = list(unseen_jobs(args.out))
         elif part == "ablations":
             detectors(args.root, args.features, args.out)
+            twins(args.root, args.features, args.out)
             jobs = list(ablations(args.out))
             for job in (*main_jobs("shot", args.out), *main_jobs("paragraph", args.out)):
                 if job.seed == 0 and read(job.folder(args.out)) is not None:  # tuned rates are known after its training
