@@ -113,14 +113,13 @@ class Job:
 
     def run(self, root: Path, features: Path) -> Run:
         return replace(
-            family.reels(self.method, self.switches),
+            family.reels(self.method, self.switches, self.rate),
             root=str(root),
             features=str(features),
             protocol="shot" if self.protocol == UNSEEN else self.protocol,
             words=PROTOCOLS.get(self.protocol, PROTOCOLS["shot"]),
             epochs=UNSEEN_EPOCHS if self.protocol == UNSEEN else EPOCHS[self.protocol],
             select="last" if self.protocol == UNSEEN else "best",
-            rate=self.rate,
             seed=self.seed,
             tracker="none",
         )

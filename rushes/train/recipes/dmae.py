@@ -82,7 +82,8 @@ def reels() -> Run:
 
         rushes train dmae/reels --root PICTURES --out DIR
 
-    Cost: some 30 minutes on two cores to compute features of 4,000 reels, once; minutes to train.
-    Expect: no number yet; more than baselines/meanpool, or the method does not do what it says.
+    Cost: some 10 minutes of a core to compute features of 3,111 reels, once; 21 seconds of a core to train.
+    Expect: R@1 20.1 on test (docs/results.md); meanpool 9.0; under "paragraph" 14.6 and 19.7. On frozen features
+    nothing is learnt: the default has no parameters but the backbone's.
     """
-    return family.reels("dmae", {})
+    return family.reels("dmae", {}, rate=1e-4)
