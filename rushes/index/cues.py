@@ -182,8 +182,8 @@ class Cues:
             if self._known[0] is not table:
                 self._known = table, {}
             known = self._known[1]
-        if where is None and word in known:
-            return known[word]
+            if where is None and word in known:
+                return known[word]
         wanted = MatchQuery(word, "folded", operator=FullTextOperator.AND)  # pyright: ignore[reportCallIssue]
         found = table.saying(wanted, ["id", "_score"], where, MOST_LINES)["id"].to_pylist()
         if where is None:
