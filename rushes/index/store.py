@@ -20,6 +20,7 @@ from rushes.index.view import View, waited
 if TYPE_CHECKING:
     from lancedb.table import Table
 
+CACHE = 128 << 20  # bytes, of indices and of metadata each: the engine's own bounds are gigabytes
 KEEP = timedelta(minutes=10)  # old versions that other processes may still be reading
 
 
@@ -41,8 +42,9 @@ class Store:
             if not create:
                 raise FileNotFoundError(f"there is no folder {self.folder}; give create=True to start one")
             self.folder.mkdir(parents=True)
-        self._tables = lancedb.connect(self.place)
-        self._read = waited(lancedb.connect_async(self.place))
+        session = lancedb.Session(index_cache_size_bytes=CACHE, metadata_cache_size_bytes=CACHE)
+        self._tables = lancedb.connect(self.place, session=session)
+        self._read = waited(lancedb.connect_async(self.place, session=session))
         self._views: dict[str, tuple[Hashable, View | None]] = {}
         self._lock = threading.Lock()
 

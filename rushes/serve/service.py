@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -30,6 +31,7 @@ from rushes.video.probe import Kind
 log = logging.getLogger("rushes.serve")
 RETRY = 30.0  # seconds before a library that could not be opened is tried again
 LOOK = 1.0  # seconds between looks at the store while the server has nothing else to do
+TRIM = 30.0  # seconds after which free memory is given back
 
 
 class Service:
@@ -111,10 +113,14 @@ class Service:
 
     async def watch(self) -> None:
         """Warm the library as soon as it can be, drop what has expired; until the server closes."""
+        trimmed = time.monotonic()
         while not self.closing.is_set():
             with contextlib.suppress(Refusal):  # /readyz tells
                 await self.ready()
             await run_in_threadpool(self.uploads.expire)
+            if time.monotonic() > trimmed + TRIM:
+                await run_in_threadpool(_give_back)
+                trimmed = time.monotonic()
             await asyncio.sleep(LOOK)
 
     def calibrated(self) -> bool | None:
@@ -171,3 +177,9 @@ def _settle() -> None:
     gc.unfreeze()  # an earlier library is garbage now
     gc.collect()
     gc.freeze()
+
+
+def _give_back() -> None:
+    """Give the system the memory that is free: the C library keeps what threads freed, some MB for each new commit."""
+    with contextlib.suppress(OSError, AttributeError):  # another system's
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
