@@ -287,6 +287,29 @@ def untrained(protocol: str, root: Path, features: Path, out: Path) -> None:
     (folder / "test.json").write_text(json.dumps(plain(of_scores(split, scores.numpy()))))
 
 
+def before(protocol: str, root: Path, features: Path, out: Path) -> None:
+    """Each method of seed 0 before its first step: what it owes to the features and to how it is made."""
+    split, stored = held(str(root), protocol, "test", str(features))
+    for name in METHODS:
+        job = Job(protocol, name, RATES[0], 0, name)
+        folder = replace(job, name=f"{name}: before training").folder(out)
+        if read(folder) is None:
+            run = job.run(root, features)
+            found = evaluate(start(run).method, split, stored, frames=run.frames, words=run.words, repetitions=1)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "test.json").write_text(json.dumps(plain(found)))
+
+
+def before_table(out: Path) -> str:
+    lines = [f"| | {' | '.join(PROTOCOLS)} |", f"|---|{'---|' * len(PROTOCOLS)}"]
+    for name in METHODS:
+        jobs = [Job(protocol, f"{name}: before training", RATES[0], 0, name) for protocol in PROTOCOLS]
+        found = [read(job.folder(out)) for job in jobs]
+        cells = ["-" if one is None else f"{float(one['metrics']['t2v R@1']):.1f}" for one in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # -------------------------------------------------------------------------------------------------------- detectors
 
 
@@ -463,6 +486,7 @@ def tables(out: Path) -> None:
         base = next(one for one in rows if one.name == "meanpool")
         if base.results:
             print(f"\n### {protocol}\n\n{table(rows, base)}")
+    print(f"\n### Before training\n\n{before_table(out)}")
     rows = [row(out, UNSEEN, method, method, SEEDS) for method in METHODS]
     nothing = read(out / "shot" / "untrained")
     if nothing is not None and any(one.results for one in rows):
@@ -523,6 +547,7 @@ def main() -> None:
                     _evaluated(job, args.out, args.root, args.features)
         else:
             untrained(part, args.root, args.features, args.out)
+            before(part, args.root, args.features, args.out)
             jobs = list(main_jobs(part, args.out))
         whole = work(jobs, args.root, args.features, args.out) and whole
     print("done; `table` prints the tables" if whole else "another process works on the rest", file=sys.stderr)
