@@ -53,7 +53,7 @@ RATES = (1e-4, 3e-4, 1e-3)
 EPOCHS = {"shot": 4, "paragraph": 2, "order": 2}
 UNSEEN, UNSEEN_EPOCHS = "unseen", 20  # of 222 reels: 40 steps
 SEEDS = 5
-ABLATION_SEEDS = 3
+ABLATION_SEEDS = 2
 PARTS = ("tuning", *PROTOCOLS, UNSEEN, "ablations")
 UNTRAINED = "best frame, untrained"
 
