@@ -237,12 +237,16 @@ def _evaluated(job: Job, out: Path, root: Path, features: Path) -> None:
         other = type(whole)(whole.dim, replace(whole.config, **switches))
         other.load_state_dict(whole.state_dict())
         found = evaluate(other, split, stored, frames=run.frames, words=run.words, repetitions=1)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "test.json").write_text(json.dumps(plain(found)))
+        _keep(folder, found)
 
 
 def _material(pool: Pool, run: Run, accelerator: Any) -> Material:
     return Material(start(run), pool, None, pool.split.digest(), (), frozen="backbone.")
+
+
+def _keep(folder: Path, found: Evaluation) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "test.json").write_text(json.dumps(plain(found)))
 
 
 def plain(found: Evaluation) -> dict[str, Any]:
@@ -283,8 +287,7 @@ def untrained(protocol: str, root: Path, features: Path, out: Path) -> None:
     sentence, vectors = unit(texts.sentence, dim=-1), unit(frames.vectors, dim=-1)
     cosines = torch.einsum("td,vfd->tvf", sentence, vectors)
     scores = cosines.masked_fill(~frames.mask, -torch.inf).amax(dim=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "test.json").write_text(json.dumps(plain(of_scores(split, scores.numpy()))))
+    _keep(folder, of_scores(split, scores.numpy()))
 
 
 def before(protocol: str, root: Path, features: Path, out: Path) -> None:
@@ -296,8 +299,7 @@ def before(protocol: str, root: Path, features: Path, out: Path) -> None:
         if read(folder) is None:
             run = job.run(root, features)
             found = evaluate(start(run).method, split, stored, frames=run.frames, words=run.words, repetitions=1)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "test.json").write_text(json.dumps(plain(found)))
+            _keep(folder, found)
 
 
 def before_table(out: Path) -> str:
