@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from rushes.index.store import KEEP, Store, among
+from rushes.index.store import KEEP, Store, among, of_videos
 from rushes.index.view import View
 from rushes.tagging import CLOSED_CLASS
 from rushes.types import Cue
@@ -115,7 +115,7 @@ class Cues:
     def count(self, videos: Sequence[str] | None = None) -> int:
         """Lines, of all videos or of some."""
         table = self._store.view(NAME)
-        return 0 if table is None else table.count(None if videos is None else among("video", list(videos)))
+        return 0 if table is None else table.count(of_videos(videos))
 
     def of(self, video: str) -> list[Cue]:
         """Every line of one video, in order of time; a line that two sources have, once."""
@@ -135,7 +135,7 @@ class Cues:
         """
         words = terms(text)
         table = self._store.view(NAME)
-        where = None if videos is None else among("video", list(videos))
+        where = of_videos(videos)
         if not words or table is None or (videos is not None and not videos):
             return Heard()
         lines = table.count(where)
@@ -185,7 +185,8 @@ class Cues:
             if where is None and word in known:
                 return known[word]
         wanted = MatchQuery(word, "folded", operator=FullTextOperator.AND)  # pyright: ignore[reportCallIssue]
-        found = table.saying(wanted, ["id", "_score"], where, MOST_LINES)["id"].to_pylist()
+        query = table.table.query().nearest_to_text(wanted)
+        found = table.rows(["id", "_score"], where, MOST_LINES, query)["id"].to_pylist()
         if where is None:
             with self._lock:
                 if sum(1 + len(ids) for ids in known.values()) + len(found) > MOST_KNOWN:

@@ -16,7 +16,7 @@ from torch import Tensor
 from rushes.index.base import By, checked, some, wanted
 from rushes.index.flat import Flat, flatten, unflatten
 from rushes.index.scan import Found, Shelf, best, exact_scores, few, join, ranked, shelve
-from rushes.index.store import KEEP, Store, among
+from rushes.index.store import KEEP, Store, among, of_videos
 from rushes.index.view import View
 from rushes.types import Segment, Tokens
 
@@ -126,7 +126,7 @@ class LanceIndex:
         if shelf is not None:
             return best(shelf, query, k, videos, each)
         found: list[Found] = []
-        where = None if videos is None else among("video", list(videos))
+        where = of_videos(videos)
         for part in _shelves(view, by, self.dim, where):
             found = few(ranked(found + best(part, query, k, each=each), 2 * k), each)[:k]
         return found
@@ -144,17 +144,17 @@ class LanceIndex:
         return _opened(table.take([place[name] for name in ids]), self.dim) if ids else self.fetch([])
 
     def count(self, videos: Sequence[str] | None = None) -> int:
-        return self._view().count(None if videos is None else among("video", list(videos)))
+        return self._view().count(of_videos(videos))
 
     def segments(self, videos: Sequence[str] | None = None) -> list[Segment]:
-        where = None if videos is None else among("video", list(videos))
+        where = of_videos(videos)
         found = _segments(self._view().rows(["id", "video", "start", "end"], where))
         return sorted(found, key=lambda s: (s.video, s.start, s.id))
 
     def batches(
         self, rows: int = 1024, *, videos: Sequence[str] | None = None
     ) -> Iterator[tuple[list[Segment], Tokens]]:
-        where = None if videos is None else among("video", list(videos))
+        where = of_videos(videos)
         for batch in self._view().batches(COLUMNS, rows, where):
             if batch.num_rows:
                 yield _opened(pa.Table.from_batches([batch]), self.dim)
@@ -345,11 +345,11 @@ def _approximate(view: View, query: np.ndarray, k: int, videos: Sequence[str] | 
     and never short of answers because the probed parts hold too few of them. Where videos crowd, it looks deeper.
     """
     limit = k
-    where = None if videos is None else among("video", list(videos))
+    where = of_videos(videos)
     while True:
         search = view.table.query().nearest_to(query.astype(np.float32)).column("summary").distance_type("dot")
         search = search.nprobes(NPROBES).refine_factor(REFINE) if videos is None else search.bypass_vector_index()
-        rows = view.near(search, ["id", "summary", "video", "_distance"], where, limit)
+        rows = view.rows(["id", "summary", "video", "_distance"], where, limit, search)
         scores = exact_scores(_summaries(rows, len(query)), query).tolist()
         found = ranked(map(Found, rows["id"].to_pylist(), scores, rows["video"].to_pylist()), limit)
         kept = few(found, each)[:k]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -118,6 +118,15 @@ def among(column: str, values: list[str] | tuple[str, ...]) -> str:
     ("id IN ('a', 'b')", 'false')
     """
     return f"{column} IN ({', '.join(quoted(value) for value in values)})" if values else "false"
+
+
+def of_videos(videos: Sequence[str] | None) -> str | None:
+    """A filter: rows of these videos; None, which is no filter, for all.
+
+    >>> of_videos(["v"]), of_videos([]), of_videos(None)
+    ("video IN ('v')", 'false', None)
+    """
+    return None if videos is None else among("video", list(videos))
 
 
 def _versions(folder: Path) -> Hashable:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from lancedb.db import AsyncConnection
-    from lancedb.query import AsyncStandardQuery, AsyncVectorQuery, FullTextQuery
+    from lancedb.query import AsyncStandardQuery
     from lancedb.table import AsyncTable
 
 T = TypeVar("T")
@@ -48,11 +48,23 @@ class View:
         return waited(opened())
 
     def rows(
-        self, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        query: AsyncStandardQuery | None = None,
     ) -> pa.Table:
-        """Some columns (all; "_rowid" is the engine's number of the row) of the rows that the filter leaves."""
-        query: AsyncStandardQuery = self.table.query()
-        return _read(_narrowed(query, columns, where, limit))
+        """Some columns (all; "_rowid" is the engine's number of the row) of the rows that the filter leaves.
+
+        Where a vector or full-text query of `table` is given, of those that it finds.
+        """
+        narrowed = _narrowed(self.table.query() if query is None else query, columns, where, limit)
+
+        async def read() -> pa.Table:
+            batches = await narrowed.to_batches()
+            return pa.Table.from_batches(await batches.read_all(), schema=batches.schema)
+
+        return waited(read())
 
     def batches(self, columns: Sequence[str], rows: int, where: str | None = None) -> Iterator[pa.RecordBatch]:
         """The same, at most so many rows at a time, as one consistent state."""
@@ -66,14 +78,6 @@ class View:
         batches = waited(begun())
         while (batch := waited(following(batches))) is not None:
             yield batch
-
-    def near(self, query: AsyncVectorQuery, columns: Sequence[str], where: str | None, limit: int) -> pa.Table:
-        """The rows that a vector query of `table` finds."""
-        return _read(_narrowed(query, columns, where, limit))
-
-    def saying(self, query: FullTextQuery, columns: Sequence[str], where: str | None, limit: int) -> pa.Table:
-        """The rows that a full-text query finds."""
-        return _read(_narrowed(self.table.query().nearest_to_text(query), columns, where, limit))
 
     def count(self, where: str | None = None) -> int:
         """Rows that the filter leaves."""
@@ -101,11 +105,3 @@ def _narrowed(
     if where is not None:
         query = query.where(where)
     return query if limit is None else query.limit(limit)
-
-
-def _read(query: AsyncStandardQuery) -> pa.Table:
-    async def read() -> pa.Table:
-        batches = await query.to_batches()
-        return pa.Table.from_batches(await batches.read_all(), schema=batches.schema)
-
-    return waited(read())
